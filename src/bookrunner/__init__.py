@@ -1,0 +1,1 @@
+"""Bookrunner: live order books, strategy runners, one engine and one journal under everything."""

@@ -1,0 +1,1 @@
+"""REST: metrics, health, readiness."""

@@ -1,0 +1,1 @@
+"""Settings, the composition root, the life cycle and the command line."""

@@ -1,0 +1,1 @@
+"""The engine and the ports that it and the services meet the world through."""

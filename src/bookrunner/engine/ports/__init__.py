@@ -1,0 +1,1 @@
+"""Every Protocol that an adapter implements, one file a port."""

@@ -1,0 +1,191 @@
+"""Port: what a venue family must say about its market data, without touching a socket."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from bookrunner.core.enums import Channel
+from bookrunner.market.events import Bar, DepthUpdate, MarkPrice, Quote
+from bookrunner.market.instrument import Grid, Instrument
+
+Words = npt.NDArray[np.int64]
+"""A book's memory, see ``kernels.layout``."""
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """One subscribable stream: ``key`` is how its frames announce themselves (stream name or topic)."""
+
+    key: bytes
+    channel: Channel
+    symbol: str
+    detail: str = ""
+    """Bar interval, depth speed: whatever the venue adds."""
+
+
+class ConnectionPlan(msgspec.Struct, frozen=True):
+    """One WebSocket connection to make: where, and which streams on it."""
+
+    name: str
+    """Stable short name for logs, metrics and the journal, such as ``binance_usdm/public/0``."""
+    url: str
+    streams: tuple[Stream, ...]
+
+
+class ConnectionPolicy(msgspec.Struct, frozen=True):
+    """What the venue asks of a connection, and what we add; durations in seconds."""
+
+    ping_message: bytes | None
+    """Application ping to send, or ``None`` where protocol ping/pong is enough."""
+    ping_interval_s: float
+    pong_timeout_s: float
+    lifetime_s: float
+    """Age at which the venue cuts; we reconnect before, staggered."""
+    messages_per_second: int
+    """Outgoing messages allowed."""
+    silence_s: float
+    """A stream without data for longer is an error, even when its subscription was acknowledged."""
+
+
+class RestRequest(msgspec.Struct, frozen=True):
+    """A GET to make; the transport adds the base URL, the limits and the retries."""
+
+    path: str
+    params: tuple[tuple[str, str], ...]
+    weight: int
+
+
+class ControlReply(msgspec.Struct, frozen=True):
+    """A frame that is not market data."""
+
+    kind: str
+    """``ack``, ``error``, ``pong``, ``notice`` or ``unknown``."""
+    detail: str = ""
+    keys: tuple[bytes, ...] = ()
+    """Streams that it concerns, where the venue says."""
+
+
+class DepthRule(Protocol):
+    """A venue's sequencing rule: the compiled road and its typed twin, over the same state."""
+
+    rule: int
+    """``kernels.layout.RULE_*``."""
+    snapshot_from_rest: bool
+    """``True``: a REST snapshot is fetched. ``False``: the stream itself begins with one."""
+
+    def apply_frame(self, frame: bytes, words: Words) -> int:
+        """Scan, check and apply one raw frame in one compiled call; return a ``kernels.layout`` verdict."""
+        ...
+
+    def decode(self, frame: bytes) -> DepthUpdate:
+        """Read one raw frame with the typed decoder.
+
+        Raises:
+            MalformedFrameError: not a depth message of this venue.
+        """
+        ...
+
+    def apply_update(self, update: DepthUpdate, grid: Grid, words: Words) -> int:
+        """Put a decoded update through the same sequencing and apply functions; return a verdict.
+
+        Raises:
+            MalformedFrameError: a level is negative, non-finite or not a decimal.
+        """
+        ...
+
+
+class DepthSnapshot(msgspec.Struct, frozen=True):
+    """A REST order-book snapshot."""
+
+    symbol: str
+    last_update_id: int
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+    ts_event_ns: int = 0
+
+
+class VenueFeed(Protocol):
+    """One venue (such as ``binance_usdm``): pure translation between its protocol and ours."""
+
+    venue: str
+    key_prefix: bytes
+    """Leading bytes of a data frame, up to the quote that opens its stream key: ``{"stream":"``."""
+    depth_rule: DepthRule
+    policy: ConnectionPolicy
+
+    def streams(self, symbol: str, channels: frozenset[Channel]) -> list[Stream]:
+        """Return the streams that bring these channels of a symbol."""
+        ...
+
+    def plan(self, streams: list[Stream], websocket_url: str) -> list[ConnectionPlan]:
+        """Spread streams over connections by the venue's routes and limits."""
+        ...
+
+    def subscribe(self, streams: tuple[Stream, ...], request_id: int) -> list[bytes]:
+        """Return the messages that subscribe to ``streams``, split by the venue's limits."""
+        ...
+
+    def unsubscribe(self, streams: tuple[Stream, ...], request_id: int) -> list[bytes]:
+        """Return the messages that end the subscriptions."""
+        ...
+
+    def control(self, frame: bytes) -> ControlReply:
+        """Read a frame that carries no stream key. Never raises on bad bytes: answers ``unknown``."""
+        ...
+
+    def snapshot_request(self, symbol: str) -> RestRequest:
+        """Return the request for a depth snapshot."""
+        ...
+
+    def decode_snapshot(self, symbol: str, body: bytes) -> DepthSnapshot:
+        """Read the answer.
+
+        Raises:
+            MalformedFrameError: not a snapshot.
+            VenueRejectError: the body is the venue's error form.
+        """
+        ...
+
+    def instruments_request(self) -> RestRequest:
+        """Return the request for the instrument list."""
+        ...
+
+    def decode_instruments(self, body: bytes) -> list[Instrument]:
+        """Read the answer; symbols that cannot be read are left out, not fatal.
+
+        Raises:
+            MalformedFrameError: not an instrument list.
+            VenueRejectError: the body is the venue's error form.
+        """
+        ...
+
+    def scan_trades(self, frame: bytes, words: Words, out: Words) -> int:
+        """Scan trades into rows of ``out`` (``TRADE_*``), on the grid in ``words``.
+
+        Returns the row count, or a negative verdict (``-UNEXPECTED``, ``-OFF_GRID``).
+        """
+        ...
+
+    def decode_trades(self, frame: bytes, grid: Grid) -> list[Any]:
+        """Typed twin of ``scan_trades``: a list of ``market.events.Trade``.
+
+        Raises:
+            MalformedFrameError: not a trade message.
+            OffGridError: a value finer than the grid.
+        """
+        ...
+
+    def decode_quote(self, frame: bytes, grid: Grid) -> Quote | None:
+        """Read a best bid/ask message; ``None`` when it states nothing new (partial ticker)."""
+        ...
+
+    def decode_bar(self, frame: bytes) -> Bar:
+        """Read a candle."""
+        ...
+
+    def decode_mark_price(self, frame: bytes) -> MarkPrice | None:
+        """Read mark price and funding; ``None`` when the message states neither."""
+        ...

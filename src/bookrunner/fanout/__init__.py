@@ -1,0 +1,1 @@
+"""The market-data WebSocket: books, trades and metrics for many clients."""

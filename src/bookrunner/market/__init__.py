@@ -1,0 +1,1 @@
+"""Instruments, order books, trades and the rules that keep them right."""

@@ -1,0 +1,1 @@
+"""asyncio services with start and stop; they know ports, not adapters."""

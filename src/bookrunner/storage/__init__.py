@@ -1,0 +1,1 @@
+"""Adapters to disks: journal segments and the Parquet catalogue."""

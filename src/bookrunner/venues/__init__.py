@@ -1,0 +1,1 @@
+"""Adapters to exchanges, one folder a venue family, the same file names in each."""

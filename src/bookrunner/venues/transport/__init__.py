@@ -1,0 +1,1 @@
+"""Sockets and requests to venues: reconnecting WebSocket, rate-limited REST."""
