@@ -80,6 +80,14 @@ class DepthRule(Protocol):
         """Scan, check and apply one raw frame in one compiled call; return a ``kernels.layout`` verdict."""
         ...
 
+    def scan_frame(self, frame: bytes, words: Words) -> int:
+        """First part of ``apply_frame`` alone: bytes into the scratch of ``words``."""
+        ...
+
+    def sequence_apply(self, words: Words) -> int:
+        """Second part of ``apply_frame`` alone: check the scanned message's sequence and apply it."""
+        ...
+
     def decode(self, frame: bytes) -> DepthUpdate:
         """Read one raw frame with the typed decoder.
 
@@ -118,6 +126,14 @@ class VenueFeed(Protocol):
 
     def streams(self, symbol: str, channels: frozenset[Channel]) -> list[Stream]:
         """Return the streams that bring these channels of a symbol."""
+        ...
+
+    def stream_of(self, key: bytes) -> Stream | None:
+        """Read a frame's key back into a stream; ``None`` when it is none of ours."""
+        ...
+
+    def identify(self, frame: bytes) -> Stream | None:
+        """Tell which stream a frame without a key (raw mode) belongs to; slow, ``None`` when unknown."""
         ...
 
     def plan(self, streams: list[Stream], websocket_url: str) -> list[ConnectionPlan]:
