@@ -83,6 +83,16 @@ class DepthUpdate(msgspec.Struct, frozen=True, gc=False):
     asks: list[tuple[str, str]]
 
 
+class DepthSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """A REST order-book snapshot."""
+
+    symbol: str
+    last_update_id: int
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+    ts_event_ns: int = 0
+
+
 class BookStateChanged(msgspec.Struct, frozen=True, gc=False):
     """A book became live, syncing, stale or closed, and why."""
 

@@ -1,21 +1,143 @@
-"""One live order book: the venue's updates held to the venue's rule."""
+"""One live order book: the venue's updates held to the venue's rule.
+
+``LiveBook`` is sans-IO. It is given raw frames, snapshots and the news of its connection, and tells its
+owner what it needs through ``BookOwner``. It follows the venues' common procedure:
+
+1. Buffer updates until a snapshot is here; ask for it only once an update was buffered.
+2. Load the snapshot, drop what it already holds, and bridge the first update onto it.
+3. Check every update's sequence. On a gap the book is stale at once, keeps its frames, and asks again.
+
+Venues whose stream begins with a snapshot (Bybit) skip the request: the owner resubscribes instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, ValuesView
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bookrunner.core.enums import BookState
-from bookrunner.market.book import OrderBook
-from bookrunner.market.instrument import Instrument
+import msgspec
+
+from bookrunner.core.enums import BookState, InstrumentStatus
+from bookrunner.core.errors import MalformedFrameError
+from bookrunner.kernels import layout
+from bookrunner.market.book import BookFullError, OrderBook
+from bookrunner.market.events import BookStateChanged, DepthSnapshot, DepthUpdate
+from bookrunner.market.instrument import Grid, Instrument
+from bookrunner.market.levels import level_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Words = npt.NDArray[np.int64]
+
+MAX_BUFFERED_FRAMES = 10_000
+"""Updates kept while a snapshot is awaited (over 15 minutes at 100 ms); then the oldest go."""
+MAX_BUFFERED_BYTES = 32 * 1024 * 1024
+"""Bytes kept while a snapshot is awaited; then the oldest go."""
+MAX_REAPPLY = 4
+"""Times one frame is tried again after the grid was refined or the book grown."""
+MAX_SCALE = 15
+"""Decimals a grid may be refined to; more is nonsense from a venue, not a price."""
+MAX_TICKS = 2**53
+"""Largest best price in ticks that a refined grid may lead to."""
+REFRESH_MARGIN = 0.1
+"""A REST snapshot is refreshed when the best has used up all but this part of the range it covered."""
+
+
+class BookRule(Protocol):
+    """A venue's sequencing rule: the compiled road and its typed twin, over the same state."""
+
+    rule: int
+    """``kernels.layout.RULE_*``."""
+    snapshot_from_rest: bool
+    """``True``: a REST snapshot is fetched. ``False``: the stream itself begins with one."""
+
+    def apply_frame(self, frame: bytes, words: Words) -> int:
+        """Scan, check and apply one raw frame in one compiled call; return a ``kernels.layout`` verdict."""
+        ...
+
+    def decode(self, frame: bytes) -> DepthUpdate:
+        """Read one raw frame with the typed decoder.
+
+        Raises:
+            MalformedFrameError: not a depth message of this venue.
+        """
+        ...
+
+    def apply_update(self, update: DepthUpdate, grid: Grid, words: Words) -> int:
+        """Put a decoded update through the same sequencing and apply functions; return a verdict.
+
+        Raises:
+            MalformedFrameError: a level is negative, non-finite or not a decimal.
+        """
+        ...
+
+
+class BookOwner(Protocol):
+    """What a book tells whoever drives it; called synchronously."""
+
+    def on_applied(self, live: LiveBook, ts_recv_ns: int) -> None:
+        """One update was applied; its levels are in the book's scratch."""
+        ...
+
+    def on_state(self, live: LiveBook, change: BookStateChanged) -> None:
+        """The state changed."""
+        ...
+
+    def needs_snapshot(self, live: LiveBook) -> None:
+        """Fetch a snapshot, or resubscribe where the stream begins with one."""
+        ...
+
+    def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
+        """Something went wrong with this book; for the journal and the log."""
+        ...
 
 
 class LiveBook:
-    """A book that is right or says that it is not."""
+    """A book that is right or says that it is not.
 
-    instrument: Instrument
-    book: OrderBook
-    state: BookState
-    resyncs: int
+    Args:
+        instrument: what the book is of.
+        rule: the venue's sequencing rule.
+        owner: who is told.
+        grid_inferred: ``True`` when no instrument list is known; the grid then follows the values seen.
+        strict: whether an id that does not follow is a gap even where the venue's documents are silent.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        rule: BookRule,
+        owner: BookOwner,
+        *,
+        grid_inferred: bool = False,
+        strict: bool = True,
+    ) -> None:
+        self.instrument = instrument
+        self.book = OrderBook(instrument.symbol, rule.rule, instrument.grid, strict=strict)
+        self.state = BookState.SYNCING
+        self.gaps = 0
+        self.resyncs = 0
+        self.malformed = 0
+        self.buffer_dropped = 0
+        self.ts_applied_ns = 0
+        self.awaiting_snapshot = False
+        self._rule = rule
+        self._owner = owner
+        self._strict = strict
+        self._grid_unknown = grid_inferred
+        self._words = self.book.words
+        self._buffer: deque[tuple[bytes, int]] = deque()
+        self._buffer_bytes = 0
+        self._refreshing: list[tuple[bytes, int]] | None = None
+        self._compiled = rule.apply_frame
+        self._road: Callable[[bytes, Words], int] = self._compiled
+        if rule.snapshot_from_rest:
+            self._road = _buffering
+
+    # --- what it is -------------------------------------------------------------------------------------
 
     @property
     def venue(self) -> str:
@@ -26,6 +148,350 @@ class LiveBook:
     def symbol(self) -> str:
         """The venue's own name."""
         return self.instrument.symbol
+
+    @property
+    def messages(self) -> int:
+        """Depth frames given to the scanner."""
+        return self.book.view[layout.COUNT_MESSAGES]
+
+    @property
+    def updates(self) -> int:
+        """Depth updates applied."""
+        return self.book.view[layout.COUNT_APPLIED]
+
+    @property
+    def crossed(self) -> int:
+        """Applied messages that left the book crossed."""
+        return self.book.view[layout.COUNT_CROSSED]
+
+    @property
+    def last_update_id(self) -> int:
+        """Id of the last update applied; 0 before the first."""
+        return self.book.view[layout.LAST_ID]
+
+    @property
+    def buffered(self) -> int:
+        """Frames waiting for a snapshot."""
+        return len(self._buffer)
+
+    # --- frames -----------------------------------------------------------------------------------------
+
+    def on_frame(self, frame: bytes, ts_recv_ns: int) -> int:
+        """Take one raw depth frame; return its ``kernels.layout`` verdict."""
+        verdict = self._road(frame, self._words)
+        if verdict > layout.APPLIED_SNAPSHOT:
+            verdict = self._resolve(verdict, frame, ts_recv_ns)
+            if verdict > layout.APPLIED_SNAPSHOT:
+                return verdict
+        if self._refreshing is not None:
+            self._keep_for_refresh(frame, ts_recv_ns)
+        self.ts_applied_ns = ts_recv_ns
+        self._owner.on_applied(self, ts_recv_ns)
+        if self.state is not BookState.LIVE:
+            self._become_live(ts_recv_ns)
+        return verdict
+
+    def _resolve(self, verdict: int, frame: bytes, ts_recv_ns: int) -> int:
+        """Deal with any verdict but APPLIED; return what came of the frame in the end."""
+        for _ in range(MAX_REAPPLY):
+            if verdict == layout.OFF_GRID:
+                if not self._refine(frame, ts_recv_ns):
+                    return layout.UNEXPECTED
+                verdict = self._compiled(frame, self._words)
+            elif verdict == layout.FULL:
+                self._make_room()
+                verdict = self._compiled(frame, self._words)
+            elif verdict == layout.UNEXPECTED:
+                verdict = self._typed(frame, ts_recv_ns)
+                if verdict == layout.UNEXPECTED:
+                    return verdict
+            else:
+                break
+        if verdict == layout.BUFFER:
+            self._keep(frame, ts_recv_ns)
+        elif verdict == layout.GAP:
+            self._gap(frame, ts_recv_ns)
+        elif verdict == layout.CROSSED:
+            self._owner.on_applied(self, ts_recv_ns)
+            self.invalidate("crossed", ts_recv_ns)
+        return verdict
+
+    def _typed(self, frame: bytes, ts_recv_ns: int) -> int:
+        """Put a frame that the scanner did not know through the typed decoder."""
+        try:
+            update = self._decode(frame)
+            verdict = self._rule.apply_update(update, self.instrument.grid, self._words)
+            if verdict == layout.OFF_GRID and self._refine_for(update, ts_recv_ns):
+                verdict = self._rule.apply_update(update, self.instrument.grid, self._words)
+            while verdict == layout.FULL:
+                self._make_room()
+                verdict = self._rule.apply_update(update, self.instrument.grid, self._words)
+        except MalformedFrameError as error:
+            self._malformed(error, ts_recv_ns)
+            return layout.UNEXPECTED
+        return verdict
+
+    def _decode(self, frame: bytes) -> DepthUpdate:
+        update = self._rule.decode(frame)
+        if update.symbol != self.symbol:
+            raise MalformedFrameError("another symbol's update", symbol=update.symbol[:40])
+        return update
+
+    def _malformed(self, error: MalformedFrameError, ts_recv_ns: int) -> None:
+        """Count a frame that cannot be read; an update may be in it, so the book is no longer right."""
+        self.malformed += 1
+        self._owner.on_evidence(self, "malformed", {"error": error.message, **error.fields})
+        self.invalidate("malformed", ts_recv_ns)
+
+    def _refine(self, frame: bytes, ts_recv_ns: int) -> bool:
+        """Make the grid fine enough for a frame's values; ``False`` when the values are nonsense."""
+        try:
+            return self._refine_for(self._decode(frame), ts_recv_ns)
+        except MalformedFrameError as error:
+            self._malformed(error, ts_recv_ns)
+            return False
+
+    def _refine_for(self, update: DepthUpdate, ts_recv_ns: int) -> bool:
+        grid = self._grid_for(update.bids, update.asks)
+        if grid is None:
+            raise MalformedFrameError("values far finer than the grid", grid=self.instrument.grid.tick_size)
+        self._set_grid(grid, ts_recv_ns)
+        return True
+
+    def _grid_for(self, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> Grid | None:
+        """Return the grid that holds these levels, or ``None`` when none sensible does."""
+        prices = [level[0] for level in bids] + [level[0] for level in asks]
+        quantities = [level[1] for level in bids] + [level[1] for level in asks]
+        try:
+            if self._grid_unknown:
+                grid = Grid.inferred(prices, quantities)
+            else:
+                grid = self.instrument.grid.refined(prices, quantities)
+            highest = max(map(grid.ticks, prices), default=0)
+        except ValueError as error:
+            raise MalformedFrameError("not a decimal", reason=str(error)) from error
+        if max(grid.price_scale, grid.quantity_scale) > MAX_SCALE or highest > MAX_TICKS:
+            return None
+        return grid
+
+    def _set_grid(self, grid: Grid, ts_recv_ns: int) -> None:
+        """Move the book to another grid, as a new version of the instrument."""
+        if grid == self.instrument.grid:
+            self._grid_unknown = False
+            return
+        if not self._grid_unknown:
+            fields = {
+                "tick_size": [self.instrument.grid.tick_size, grid.tick_size],
+                "lot_step": [self.instrument.grid.lot_step, grid.lot_step],
+                "ts_recv_ns": ts_recv_ns,
+            }
+            self._owner.on_evidence(self, "off_grid", fields)
+        self._grid_unknown = False
+        self.book.rescale(grid)
+        self._words = self.book.words
+        self.instrument = msgspec.structs.replace(
+            self.instrument, grid=grid, version=self.instrument.version + 1
+        )
+
+    def _make_room(self) -> None:
+        """Grow the outliers; at their bound, forget the far half of the book, which nobody serves."""
+        try:
+            self.book.grow()
+        except BookFullError:
+            self.book.trim_levels(self.book.outlier_capacity // 2)
+            self._owner.on_evidence(self, "trimmed", {"outlier_capacity": self.book.outlier_capacity})
+        self._words = self.book.words
+
+    # --- buffering and gaps -----------------------------------------------------------------------------
+
+    def _keep(self, frame: bytes, ts_recv_ns: int) -> None:
+        """Buffer an update until the snapshot is here, and see that one is on its way."""
+        if self._rule.snapshot_from_rest:
+            self._buffer.append((frame, ts_recv_ns))
+            self._buffer_bytes += len(frame)
+            while len(self._buffer) > MAX_BUFFERED_FRAMES or self._buffer_bytes > MAX_BUFFERED_BYTES:
+                self._buffer_bytes -= len(self._buffer.popleft()[0])
+                self.buffer_dropped += 1
+        self._ask()
+
+    def _ask(self) -> None:
+        if not self.awaiting_snapshot and self.state is not BookState.CLOSED:
+            self.awaiting_snapshot = True
+            self._owner.needs_snapshot(self)
+
+    def _gap(self, frame: bytes, ts_recv_ns: int) -> None:
+        view = self.book.view
+        fields = {
+            "last_update_id": view[layout.LAST_ID],
+            "first_id": view[layout.FIRST_ID],
+            "final_id": view[layout.FINAL_ID],
+            "previous_id": view[layout.PREVIOUS_ID],
+            "ts_recv_ns": ts_recv_ns,
+        }
+        if self.state is BookState.LIVE:
+            self.gaps += 1
+            self._owner.on_evidence(self, "gap", fields)
+        else:
+            self._owner.on_evidence(self, "snapshot_without_overlap", fields)
+        self._unsync()
+        self._set_state(BookState.STALE, "gap", ts_recv_ns)
+        self._keep(frame, ts_recv_ns)
+
+    def _unsync(self) -> None:
+        """Forget the chain (not the levels): from now on only a snapshot makes the book live."""
+        self.book.unsync()
+        self._refreshing = None
+        self.awaiting_snapshot = False
+        self._clear_buffer()
+        if self._rule.snapshot_from_rest:
+            self._road = _buffering
+
+    def _clear_buffer(self) -> None:
+        self._buffer.clear()
+        self._buffer_bytes = 0
+
+    def invalidate(self, reason: str, ts_ns: int) -> None:
+        """Stop believing the book and ask for a new snapshot: crossed, malformed, or told so."""
+        self._unsync()
+        self._set_state(BookState.STALE, reason, ts_ns)
+        if not self._rule.snapshot_from_rest:
+            self._ask()
+
+    def on_disconnected(self, reason: str, ts_ns: int) -> None:
+        """The stream is gone: what the book holds may be outdated from now on."""
+        self._unsync()
+        if self.state is BookState.LIVE:
+            self._set_state(BookState.STALE, reason, ts_ns)
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    def on_snapshot(self, snapshot: DepthSnapshot, ts_recv_ns: int) -> None:
+        """Take a REST snapshot: load it and bridge the buffered updates onto it.
+
+        Raises:
+            MalformedFrameError: a level is not an unsigned decimal, or the snapshot is crossed; the book
+                is as before and still awaits one.
+        """
+        if self.state is BookState.CLOSED:
+            return
+        arrays = self._snapshot_arrays(snapshot, ts_recv_ns)
+        self.awaiting_snapshot = False
+        if self._refreshing is not None:
+            self._finish_refresh(snapshot.last_update_id, arrays)
+            return
+        if self.state is BookState.LIVE:
+            return  # an answer to a question that is no longer open
+        self.book.load_snapshot(snapshot.last_update_id, *arrays)
+        self._words = self.book.words
+        self._road = self._compiled
+        waiting = self._buffer
+        self._buffer = deque()
+        self._buffer_bytes = 0
+        while waiting and self._road is self._compiled:
+            frame, ts = waiting.popleft()
+            self.on_frame(frame, ts)
+        for frame, ts in waiting:
+            self._keep(frame, ts)
+
+    def _snapshot_arrays(self, snapshot: DepthSnapshot, ts_recv_ns: int) -> tuple[Words, Words, Words, Words]:
+        grid = self._grid_for(snapshot.bids, snapshot.asks)
+        if grid is None:
+            raise MalformedFrameError("snapshot values far finer than the grid")
+        bid_ticks, bid_lots = level_arrays(snapshot.bids, grid)
+        ask_ticks, ask_lots = level_arrays(snapshot.asks, grid)
+        if len(bid_ticks) and len(ask_ticks) and bid_ticks.max() >= ask_ticks.min():
+            raise MalformedFrameError("crossed snapshot", last_update_id=snapshot.last_update_id)
+        self._set_grid(grid, ts_recv_ns)
+        return bid_ticks, bid_lots, ask_ticks, ask_lots
+
+    def _become_live(self, ts_recv_ns: int) -> None:
+        self.awaiting_snapshot = False
+        if self.state is BookState.STALE:
+            self.resyncs += 1
+        self._set_state(BookState.LIVE, "snapshot", ts_recv_ns)
+
+    def _set_state(self, state: BookState, reason: str, ts_ns: int) -> None:
+        if state is self.state:
+            return
+        if self.state is BookState.SYNCING and state is BookState.STALE:
+            return  # never was live: still syncing
+        self.state = state
+        self._owner.on_state(self, BookStateChanged(self.venue, self.symbol, state, reason, ts_ns))
+
+    # --- refreshing the depth that a snapshot covered -----------------------------------------------------
+
+    @property
+    def covered_badly(self) -> bool:
+        """Whether the best has moved so near the edge of the snapshot that depth may be missing."""
+        view = self.book.view
+        if self.state is not BookState.LIVE or not self._rule.snapshot_from_rest or self.awaiting_snapshot:
+            return False
+        low, high = view[layout.TRUSTED_LOW], view[layout.TRUSTED_HIGH]
+        margin = int((high - low) / 2 * REFRESH_MARGIN)
+        return bool(view[layout.BEST_BID] - low < margin or high - view[layout.BEST_ASK] < margin)
+
+    def refresh(self) -> None:
+        """Ask for a new snapshot while staying live; it replaces the book when it has been bridged."""
+        if self.state is BookState.LIVE and not self.awaiting_snapshot:
+            self._refreshing = []
+            self._ask()
+
+    def _keep_for_refresh(self, frame: bytes, ts_recv_ns: int) -> None:
+        kept = self._refreshing
+        if kept is not None:
+            kept.append((frame, ts_recv_ns))
+            if len(kept) > MAX_BUFFERED_FRAMES:
+                self._refreshing = None
+                self.awaiting_snapshot = False
+
+    def _finish_refresh(self, last_update_id: int, arrays: tuple[Words, Words, Words, Words]) -> None:
+        """Build the refreshed book beside the live one and swap only when both stand at the same id."""
+        kept, self._refreshing = self._refreshing or [], None
+        fresh = OrderBook(self.symbol, self._rule.rule, self.instrument.grid, strict=self._strict)
+        fresh.load_snapshot(last_update_id, *arrays)
+        for frame, _ in kept:
+            verdict = self._compiled(frame, fresh.words)
+            while verdict == layout.FULL:
+                fresh.grow()
+                verdict = self._compiled(frame, fresh.words)
+        if fresh.view[layout.SYNC] == layout.SYNC_LIVE and fresh.last_update_id == self.last_update_id:
+            fresh.take_counters(self.book)
+            self.book, self._words = fresh, fresh.words
+            self._owner.on_evidence(self, "refreshed", {"last_update_id": self.last_update_id})
+        else:
+            self._owner.on_evidence(self, "refresh_without_overlap", {"snapshot_id": last_update_id})
+
+    # --- the instrument ---------------------------------------------------------------------------------
+
+    def on_instrument(self, instrument: Instrument, ts_ns: int) -> None:
+        """Take a newer version of the instrument: rescale the book, or close it."""
+        if instrument.status is InstrumentStatus.CLOSED:
+            self.close("delisted", ts_ns)
+            return
+        listed = instrument.grid
+        if listed != self.instrument.grid and self.book.fits(listed):
+            self._set_grid(listed, ts_ns)
+        version = max(self.instrument.version, instrument.version)
+        self.instrument = msgspec.structs.replace(instrument, grid=self.instrument.grid, version=version)
+
+    def close(self, reason: str, ts_ns: int) -> None:
+        """End the book: its levels go, and it takes no more frames."""
+        self._unsync()
+        self.book.clear()
+        self._road = _closed
+        self._set_state(BookState.CLOSED, reason, ts_ns)
+
+
+def _buffering(frame: bytes, words: Words) -> int:
+    """Stand in for the compiled road while no snapshot is here."""
+    del frame, words
+    return layout.BUFFER
+
+
+def _closed(frame: bytes, words: Words) -> int:
+    """Stand in for the compiled road of a delisted instrument."""
+    del frame, words
+    return layout.OLD
 
 
 class LiveBooks:
@@ -47,7 +513,3 @@ class LiveBooks:
 
     def __len__(self) -> int:
         return len(self._books)
-
-    def values(self) -> ValuesView[LiveBook]:
-        """Return a live view of the books."""
-        return self._books.values()

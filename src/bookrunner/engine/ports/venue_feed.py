@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from bookrunner.core.enums import Channel
-from bookrunner.market.events import Bar, DepthUpdate, MarkPrice, Quote
+from bookrunner.market.events import Bar, DepthSnapshot, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
+from bookrunner.market.live_book import BookRule
 
 Words = npt.NDArray[np.int64]
 """A book's memory, see ``kernels.layout``."""
@@ -68,51 +69,16 @@ class ControlReply(msgspec.Struct, frozen=True):
     """Streams that it concerns, where the venue says."""
 
 
-class DepthRule(Protocol):
-    """A venue's sequencing rule: the compiled road and its typed twin, over the same state."""
-
-    rule: int
-    """``kernels.layout.RULE_*``."""
-    snapshot_from_rest: bool
-    """``True``: a REST snapshot is fetched. ``False``: the stream itself begins with one."""
-
-    def apply_frame(self, frame: bytes, words: Words) -> int:
-        """Scan, check and apply one raw frame in one compiled call; return a ``kernels.layout`` verdict."""
-        ...
+class DepthRule(BookRule, Protocol):
+    """A venue's sequencing rule: what a live book needs of it, and the compiled road's two halves."""
 
     def scan_frame(self, frame: bytes, words: Words) -> int:
-        """First part of ``apply_frame`` alone: bytes into the scratch of ``words``."""
+        """First half of ``apply_frame``: bytes into the scratch of ``words``."""
         ...
 
     def sequence_apply(self, words: Words) -> int:
-        """Second part of ``apply_frame`` alone: check the scanned message's sequence and apply it."""
+        """Second half of ``apply_frame``: check the scanned message's sequence and apply it."""
         ...
-
-    def decode(self, frame: bytes) -> DepthUpdate:
-        """Read one raw frame with the typed decoder.
-
-        Raises:
-            MalformedFrameError: not a depth message of this venue.
-        """
-        ...
-
-    def apply_update(self, update: DepthUpdate, grid: Grid, words: Words) -> int:
-        """Put a decoded update through the same sequencing and apply functions; return a verdict.
-
-        Raises:
-            MalformedFrameError: a level is negative, non-finite or not a decimal.
-        """
-        ...
-
-
-class DepthSnapshot(msgspec.Struct, frozen=True):
-    """A REST order-book snapshot."""
-
-    symbol: str
-    last_update_id: int
-    bids: list[tuple[str, str]]
-    asks: list[tuple[str, str]]
-    ts_event_ns: int = 0
 
 
 class VenueFeed(Protocol):
@@ -185,8 +151,8 @@ class VenueFeed(Protocol):
         """
         ...
 
-    def decode_trades(self, frame: bytes, grid: Grid) -> list[Any]:
-        """Typed twin of ``scan_trades``: a list of ``market.events.Trade``.
+    def decode_trades(self, frame: bytes, grid: Grid) -> list[Trade]:
+        """Typed twin of ``scan_trades``.
 
         Raises:
             MalformedFrameError: not a trade message.
