@@ -52,8 +52,12 @@ def consolidate(pair: str, books: Iterable[LiveBook], depth: int) -> Consolidate
         grid = book.instrument.grid
         bid_ticks, bid_lots, ask_ticks, ask_lots = book.book.top(depth)
         unit = grid.tick_units * 10 ** (scale - grid.price_scale)
-        bids.append([(-t * unit, book.venue, grid.quantity(q)) for t, q in zip(bid_ticks, bid_lots, strict=True)])
-        asks.append([(t * unit, book.venue, grid.quantity(q)) for t, q in zip(ask_ticks, ask_lots, strict=True)])
+        bids.append(
+            [(-t * unit, book.venue, grid.quantity(q)) for t, q in zip(bid_ticks, bid_lots, strict=True)]
+        )
+        asks.append(
+            [(t * unit, book.venue, grid.quantity(q)) for t, q in zip(ask_ticks, ask_lots, strict=True)]
+        )
     return ConsolidatedBook(
         pair,
         tuple(book.venue for book in live),
@@ -64,4 +68,6 @@ def consolidate(pair: str, books: Iterable[LiveBook], depth: int) -> Consolidate
 
 def _levels(sides: list[list[tuple[int, str, str]]], scale: int, depth: int) -> list[ConsolidatedLevel]:
     best = islice(merge(*sides), depth)
-    return [ConsolidatedLevel(format_decimal(abs(key), scale), quantity, venue) for key, venue, quantity in best]
+    return [
+        ConsolidatedLevel(format_decimal(abs(key), scale), quantity, venue) for key, venue, quantity in best
+    ]

@@ -258,10 +258,26 @@ class LiveBook:
         self._set_grid(grid, ts_recv_ns)
         return True
 
+    def refine(self, price: str, quantity: str, ts_ns: int) -> None:
+        """Make the grid fine enough for a value seen in another message, such as a trade.
+
+        Raises:
+            MalformedFrameError: the value is no decimal, or absurdly fine.
+        """
+        unknown, self._grid_unknown = self._grid_unknown, False
+        try:
+            grid = self._grid_for([(price, quantity)], [])
+        finally:
+            self._grid_unknown = unknown
+        if grid is None or grid == self.instrument.grid:
+            raise MalformedFrameError("value far finer than the grid", price=price, quantity=quantity)
+        self._set_grid(grid, ts_ns)
+        self._grid_unknown = unknown
+
     def _grid_for(self, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> Grid | None:
         """Return the grid that holds these levels, or ``None`` when none sensible does."""
-        prices = [level[0] for level in bids] + [level[0] for level in asks]
-        quantities = [level[1] for level in bids] + [level[1] for level in asks]
+        prices = [level[0] for side in (bids, asks) for level in side if level[0]]
+        quantities = [level[1] for side in (bids, asks) for level in side if level[1]]
         try:
             if self._grid_unknown:
                 grid = Grid.inferred(prices, quantities)

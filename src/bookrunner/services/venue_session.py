@@ -1,7 +1,7 @@
 """One venue's market data, from raw messages to events: everything but the sockets.
 
 A session routes each message by its stream key to a book, a trade scanner or a decoder, and passes what
-came of it to the sinks. It is sans-IO: the same session serves live connections, the simulator and recordings.
+came of it to the sinks. It is sans-IO: the same session serves live connections and recordings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from bookrunner.core.enums import Channel
-from bookrunner.core.errors import BookrunnerError, MalformedFrameError, UnknownSymbolError
+from bookrunner.core.errors import BookrunnerError, MalformedFrameError, OffGridError, UnknownSymbolError
 from bookrunner.engine.ports.market_sink import MarketSink
 from bookrunner.engine.ports.venue_feed import ControlReply, Stream, VenueFeed
 from bookrunner.kernels import layout
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 Route = Callable[[bytes, int], object]
 
+MAX_REFINEMENTS = 8
+"""Times one message may refine the grid: once per finer value in it is rarely needed."""
 LOGGED_BYTES = 200
 """Bytes of a bad message that a log line shows."""
 
@@ -115,11 +117,27 @@ class VenueSession:
 
         def guarded(frame: bytes, ts_recv_ns: int) -> None:
             try:
-                handle(live, frame, ts_recv_ns)
+                self._on_grid(handle, live, frame, ts_recv_ns)
             except BookrunnerError as error:
                 self._bad(error, frame)
 
         return guarded
+
+    @staticmethod
+    def _on_grid(
+        handle: Callable[[LiveBook, bytes, int], None], live: LiveBook, frame: bytes, ts_recv_ns: int
+    ) -> None:
+        """Handle a message, refining the book's grid when the message holds a finer value."""
+        for _ in range(MAX_REFINEMENTS):
+            try:
+                handle(live, frame, ts_recv_ns)
+            except OffGridError as error:
+                live.refine(
+                    str(error.fields.get("price", "")), str(error.fields.get("quantity", "")), ts_recv_ns
+                )
+            else:
+                return
+        handle(live, frame, ts_recv_ns)
 
     def add_sink(self, sink: MarketSink) -> None:
         """Tell ``sink`` too, after the others."""
@@ -140,7 +158,10 @@ class VenueSession:
     def _unrouted(self, key: bytes, frame: bytes, ts_recv_ns: int) -> bytes:
         if frame.startswith(self.feed.key_prefix):
             self.counters.unknown_keys += 1
-            self._bad(UnknownSymbolError("a stream that nobody subscribed to", key=key[:80].decode("latin-1")), frame)
+            self._bad(
+                UnknownSymbolError("a stream that nobody subscribed to", key=key[:80].decode("latin-1")),
+                frame,
+            )
             return b""
         stream = self.feed.identify(frame)
         if stream is not None and stream.key in self._routes:
@@ -149,7 +170,9 @@ class VenueSession:
         self.counters.control += 1
         reply = self.feed.control(frame)
         if reply.kind == "unknown":
-            self._bad(MalformedFrameError("neither market data nor a control message", reason=reply.detail), frame)
+            self._bad(
+                MalformedFrameError("neither market data nor a control message", reason=reply.detail), frame
+            )
         self._owner.on_control(reply, frame)
         return b""
 

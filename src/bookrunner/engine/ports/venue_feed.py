@@ -135,6 +135,14 @@ class VenueFeed(Protocol):
         """Return the request for the instrument list."""
         ...
 
+    def next_instruments_request(self, body: bytes) -> RestRequest | None:
+        """Return the request for the page after ``body``, or ``None`` after the last."""
+        ...
+
+    def silence_ns(self, channel: Channel) -> int:
+        """How long a stream of this kind may bring nothing before its connection is suspect."""
+        ...
+
     def decode_instruments(self, body: bytes) -> list[Instrument]:
         """Read the answer; symbols that cannot be read are left out, not fatal.
 
