@@ -22,6 +22,8 @@ The message is for people, the fields are for programs.
     └── StorageError                a disk or an object store failed
         ├── JournalFullError        the bounded append buffer is full
         ├── JournalCorruptError     a record fails its check before the tail
+        ├── JournalVersionError     a segment of a format that this program does not read
+        ├── JournalLockedError      another process writes this journal
         ├── DiskLowError
         └── CatalogueError
 """
@@ -158,6 +160,18 @@ class JournalCorruptError(StorageError):
     """A journal record before the tail fails its check; fields ``segment``, ``offset``."""
 
     code = "JOURNAL_CORRUPT"
+
+
+class JournalVersionError(StorageError):
+    """A segment's format is not one that this program reads; fields ``segment``, ``version``."""
+
+    code = "JOURNAL_VERSION"
+
+
+class JournalLockedError(StorageError):
+    """Another process holds this journal open for writing; field ``holder`` (its process id)."""
+
+    code = "JOURNAL_LOCKED"
 
 
 class DiskLowError(StorageError):
