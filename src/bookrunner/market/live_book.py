@@ -118,6 +118,8 @@ class LiveBook:
         self.instrument = instrument
         self.book = OrderBook(instrument.symbol, rule.rule, instrument.grid, strict=strict)
         self.state = BookState.SYNCING
+        self.messages = 0
+        """Depth frames taken."""
         self.gaps = 0
         self.resyncs = 0
         self.malformed = 0
@@ -150,11 +152,6 @@ class LiveBook:
         return self.instrument.symbol
 
     @property
-    def messages(self) -> int:
-        """Depth frames given to the scanner."""
-        return self.book.view[layout.COUNT_MESSAGES]
-
-    @property
     def updates(self) -> int:
         """Depth updates applied."""
         return self.book.view[layout.COUNT_APPLIED]
@@ -178,6 +175,10 @@ class LiveBook:
 
     def on_frame(self, frame: bytes, ts_recv_ns: int) -> int:
         """Take one raw depth frame; return its ``kernels.layout`` verdict."""
+        self.messages += 1
+        return self._take(frame, ts_recv_ns)
+
+    def _take(self, frame: bytes, ts_recv_ns: int) -> int:
         verdict = self._road(frame, self._words)
         if verdict > layout.APPLIED_SNAPSHOT:
             verdict = self._resolve(verdict, frame, ts_recv_ns)
@@ -405,7 +406,7 @@ class LiveBook:
         self._buffer_bytes = 0
         while waiting and self._road is self._compiled:
             frame, ts = waiting.popleft()
-            self.on_frame(frame, ts)
+            self._take(frame, ts)
         for frame, ts in waiting:
             self._keep(frame, ts)
 

@@ -132,12 +132,20 @@ class VenueSession:
             try:
                 handle(live, frame, ts_recv_ns)
             except OffGridError as error:
-                live.refine(
-                    str(error.fields.get("price", "")), str(error.fields.get("quantity", "")), ts_recv_ns
-                )
+                value = str(error.fields["value"])
+                of_price = error.fields["field"] == "price"
+                live.refine(value if of_price else "", "" if of_price else value, ts_recv_ns)
             else:
                 return
         handle(live, frame, ts_recv_ns)
+
+    def is_routed(self, key: bytes) -> bool:
+        """Whether messages of this stream key have somewhere to go."""
+        return key in self._routes
+
+    def key_of(self, frame: bytes) -> bytes:
+        """Return the stream key that a message announces itself with; nonsense for control messages."""
+        return frame[self._prefix : frame.find(b'"', self._prefix)]
 
     def add_sink(self, sink: MarketSink) -> None:
         """Tell ``sink`` too, after the others."""

@@ -1,0 +1,179 @@
+"""Plays recordings through the connectors' own code, without a socket.
+
+Symbols are discovered from the frames. An instrument list is used when the recording holds one; otherwise
+each book's tick and lot are the greatest common divisors of its snapshot's values, refined when a finer
+value comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import merge
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+
+from bookrunner.core.enums import InstrumentKind
+from bookrunner.core.errors import BookrunnerError, InvalidRequestError
+from bookrunner.engine.ports.market_sink import MarketSink
+from bookrunner.engine.ports.venue_feed import ControlReply, VenueFeed
+from bookrunner.market.instrument import Grid, Instrument
+from bookrunner.market.live_book import LiveBook, LiveBooks
+from bookrunner.services.venue_session import VenueSession
+from bookrunner.wire.recording import RecordedKind, RecordedMessage
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN_GRID = Grid(0, 1, 0, 1)
+"""Stands in until the first snapshot tells the grid."""
+_SNAPSHOT_MARK = b'"lastUpdateId"'
+_MARK_WITHIN = 20
+"""A Binance snapshot names its id within its first bytes."""
+
+
+class RecordingPlayer:
+    """Feeds recorded messages to one session per venue.
+
+    Args:
+        make_feed: venue id to protocol; raises ``KeyError`` for unknown ids.
+        detect_venue: tells a frame's venue from the frame and the URL it was recorded from, or ``None``.
+        venue: the venue of all frames, where they do not tell.
+        sinks: told of every event.
+    """
+
+    def __init__(
+        self,
+        make_feed: Callable[[str], VenueFeed],
+        detect_venue: Callable[[bytes, str], str | None],
+        *,
+        venue: str | None = None,
+        sinks: Iterable[MarketSink] = (),
+    ) -> None:
+        self.books = LiveBooks()
+        self.unrecognised = 0
+        """Messages whose venue could not be told, or that are no venue's."""
+        self._make_feed = make_feed
+        self._detect = detect_venue
+        self._venue = venue
+        self._sinks = list(sinks)
+        self._sessions: dict[str, VenueSession] = {}
+        self._venue_of_url: dict[str, str | None] = {}
+        self._listed: dict[tuple[str, str], Instrument] = {}
+
+    def play(self, *recordings: Iterable[RecordedMessage]) -> None:
+        """Play recordings together, in the order of their receive times."""
+        if len(recordings) == 1:
+            messages: Iterable[RecordedMessage] = recordings[0]
+        else:
+            messages = merge(*recordings, key=lambda message: message.ts_recv_ns)
+        for message in messages:
+            if message.kind is RecordedKind.FRAME:
+                self._frame(message)
+            elif message.kind is RecordedKind.REST:
+                self._rest(message)
+
+    # --- frames -----------------------------------------------------------------------------------------
+
+    def _frame(self, message: RecordedMessage) -> None:
+        frame = message.payload
+        if _SNAPSHOT_MARK in frame[:_MARK_WITHIN]:
+            self._rest(message)
+            return
+        session = self._session_for(frame, message.url)
+        if session is None:
+            self.unrecognised += 1
+            return
+        if not session.is_routed(session.key_of(frame)):
+            self._discover(session, frame)
+        session.on_message(frame, message.ts_recv_ns)
+
+    def _session_for(self, frame: bytes, url: str) -> VenueSession | None:
+        venue = self._venue
+        if venue is None and url:
+            if url not in self._venue_of_url:
+                self._venue_of_url[url] = self._detect(frame, url)
+            venue = self._venue_of_url[url]
+        if venue is None:
+            venue = self._detect(frame, url)
+        return self._session(venue) if venue is not None else self._only_session()
+
+    def _only_session(self) -> VenueSession | None:
+        """Return the session when there is but one: quiet frames then belong to it."""
+        return next(iter(self._sessions.values())) if len(self._sessions) == 1 else None
+
+    def _session(self, venue: str) -> VenueSession:
+        session = self._sessions.get(venue)
+        if session is None:
+            try:
+                feed = self._make_feed(venue)
+            except KeyError:
+                raise InvalidRequestError(
+                    "unknown venue", field="venue", value=venue, rule="a venue that Bookrunner speaks"
+                ) from None
+            session = self._sessions[venue] = VenueSession(feed, self.books, self._sinks, self)
+        return session
+
+    def _discover(self, session: VenueSession, frame: bytes) -> None:
+        """Start following the stream that a frame belongs to, if it is one."""
+        stream = session.feed.stream_of(session.key_of(frame)) or session.feed.identify(frame)
+        if stream is None or session.is_routed(stream.key):
+            return
+        session.route(stream, self._live(session, stream.symbol))
+
+    def _live(self, session: VenueSession, symbol: str) -> LiveBook:
+        venue = session.feed.venue
+        live = self.books.get(venue, symbol)
+        if live is None:
+            listed = self._listed.get((venue, symbol))
+            instrument = listed or Instrument(
+                venue=venue,
+                symbol=symbol,
+                base=symbol,
+                quote="",
+                kind=InstrumentKind.SPOT,
+                grid=UNKNOWN_GRID,
+            )
+            live = session.follow(instrument, grid_inferred=listed is None)
+        return live
+
+    # --- REST answers -----------------------------------------------------------------------------------
+
+    def _rest(self, message: RecordedMessage) -> None:
+        session = self._session_for(message.payload, message.url)
+        if session is None:
+            self.unrecognised += 1
+            return
+        feed, path = session.feed, urlsplit(message.url).path
+        try:
+            if path and path == feed.instruments_request().path:
+                for instrument in feed.decode_instruments(message.payload):
+                    self._listed[instrument.venue, instrument.symbol] = instrument
+                return
+            live = self._snapshot_target(session, message)
+            if live is None:
+                self.unrecognised += 1
+            else:
+                live.on_snapshot(feed.decode_snapshot(live.symbol, message.payload), message.ts_recv_ns)
+        except BookrunnerError as error:
+            log.warning("recorded_answer_unread", venue=feed.venue, code=error.code, error=str(error))
+
+    def _snapshot_target(self, session: VenueSession, message: RecordedMessage) -> LiveBook | None:
+        """Tell whose snapshot an answer is: by its URL, or as the only book that waits for one."""
+        symbols = parse_qs(urlsplit(message.url).query).get("symbol")
+        if symbols:
+            return self._live(session, symbols[0].upper())
+        waiting = [live for live in self.books if live.venue == session.feed.venue and live.awaiting_snapshot]
+        return waiting[0] if len(waiting) == 1 else None
+
+    # --- SessionOwner -----------------------------------------------------------------------------------
+
+    def needs_snapshot(self, live: LiveBook) -> None:
+        """Nothing can be asked of a recording; its own snapshots are taken as they come."""
+
+    def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
+        """Log it."""
+        log.debug("book_evidence", evidence=event, venue=live.venue, symbol=live.symbol, **fields)
+
+    def on_control(self, reply: ControlReply, frame: bytes) -> None:
+        """Pass over: acknowledgements change no book."""
