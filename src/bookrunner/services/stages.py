@@ -1,0 +1,102 @@
+"""The road from frame to sink, stage by stage: what each has counted, and how long each takes.
+
+``journal → scan → sequence → apply → record → publish``. Scan, sequence and apply are compiled and fused into
+one call whose counters live in the book's memory; ``SampledRule`` runs them apart now and then, so that the
+hops between them can be timed without slowing the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from bookrunner.core.clock import Clock
+from bookrunner.engine.ports.venue_feed import DepthRule, Words
+from bookrunner.kernels import layout
+from bookrunner.market.events import DepthUpdate
+from bookrunner.market.instrument import Grid
+from bookrunner.market.live_book import LiveBook
+
+SAMPLE_EVERY = 64
+"""One depth frame in so many takes the timed road; a power of two."""
+
+_SCAN = {
+    "messages": layout.COUNT_MESSAGES,
+    "bytes": layout.COUNT_BYTES,
+    "fallbacks": layout.COUNT_FALLBACK,
+    "off_grid": layout.COUNT_OFF_GRID,
+}
+_SEQUENCE = {"buffered": layout.COUNT_BUFFERED, "old": layout.COUNT_OLD, "gaps": layout.COUNT_GAPS}
+_APPLY = {
+    "updates": layout.COUNT_APPLIED,
+    "levels": layout.COUNT_LEVELS,
+    "crossed": layout.COUNT_CROSSED,
+    "window_shifts": layout.COUNT_SHIFTS,
+}
+
+
+def compiled_stage_counters(books: Iterable[LiveBook]) -> dict[str, dict[str, int]]:
+    """Sum the counters of the three compiled stages over books."""
+    views = [live.book.view for live in books]
+    stages: Mapping[str, Mapping[str, int]] = {"scan": _SCAN, "sequence": _SEQUENCE, "apply": _APPLY}
+    return {
+        stage: {name: sum(view[word] for view in views) for name, word in words.items()}
+        for stage, words in stages.items()
+    }
+
+
+class SampledRule:
+    """A ``DepthRule`` whose every ``SAMPLE_EVERY``-th frame is scanned and applied apart, and timed.
+
+    Args:
+        rule: the venue's rule.
+        clock: time.
+        record_parsed: given the nanoseconds of a scan.
+        record_applied: given the nanoseconds from the end of the scan to the changed book.
+    """
+
+    def __init__(
+        self,
+        rule: DepthRule,
+        clock: Clock,
+        record_parsed: Callable[[int], None],
+        record_applied: Callable[[int], None],
+    ) -> None:
+        self.rule = rule.rule
+        self.snapshot_from_rest = rule.snapshot_from_rest
+        self._inner = rule
+        self._fused = rule.apply_frame
+        self._monotonic_ns = clock.monotonic_ns
+        self._record_parsed = record_parsed
+        self._record_applied = record_applied
+        self._frames = 0
+
+    def apply_frame(self, frame: bytes, words: Words) -> int:
+        """Scan, check and apply one raw frame; fused, or apart and timed."""
+        self._frames += 1
+        if self._frames & (SAMPLE_EVERY - 1):
+            return self._fused(frame, words)
+        start_ns = self._monotonic_ns()
+        verdict = self._inner.scan_frame(frame, words)
+        if verdict != layout.APPLIED:
+            return verdict
+        parsed_ns = self._monotonic_ns()
+        verdict = self._inner.sequence_apply(words)
+        self._record_applied(self._monotonic_ns() - parsed_ns)
+        self._record_parsed(parsed_ns - start_ns)
+        return verdict
+
+    def scan_frame(self, frame: bytes, words: Words) -> int:
+        """Pass on to the venue's rule."""
+        return self._inner.scan_frame(frame, words)
+
+    def sequence_apply(self, words: Words) -> int:
+        """Pass on to the venue's rule."""
+        return self._inner.sequence_apply(words)
+
+    def decode(self, frame: bytes) -> DepthUpdate:
+        """Pass on to the venue's rule."""
+        return self._inner.decode(frame)
+
+    def apply_update(self, update: DepthUpdate, grid: Grid, words: Words) -> int:
+        """Pass on to the venue's rule."""
+        return self._inner.apply_update(update, grid, words)
