@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -188,6 +188,8 @@ class FeedService:
         self._live: dict[str, LiveBook] = {}
         self._home: dict[str, tuple[FeedConnection, Stream]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
     @property
     def venue(self) -> str:
@@ -201,25 +203,46 @@ class FeedService:
 
     # --- life -------------------------------------------------------------------------------------------
 
+    @property
+    def name(self) -> str:
+        """Name in logs and health."""
+        return f"feed/{self.venue}"
+
+    async def start(self) -> None:
+        """Do nothing: a feed is ready when its books are live, which is for health to say."""
+
     async def run(self) -> None:
-        """Follow the venue; returns only by cancellation, or raises when it cannot go on.
+        """Follow the venue until ``stop``; raise when it cannot go on.
 
         Raises:
             ConfigurationError: the venue lists none of the symbols.
         """
-        self._follow(await self._instruments())
         async with asyncio.TaskGroup() as group:
             self._group = group
-            try:
-                for connection in self.connections:
-                    group.create_task(connection.client.run(), name=connection.plan.name)
-                group.create_task(self._keep_house(), name=f"{self.venue}/housekeeping")
-                group.create_task(self._watch_instruments(), name=f"{self.venue}/instruments")
-                await asyncio.Event().wait()
-            finally:
-                self._group = None
-                for connection in self.connections:
-                    await connection.client.close()
+            serving = group.create_task(self._serve(group), name=self.name)
+            await self._stopping.wait()
+            self._group = None
+            serving.cancel()
+            for connection in self.connections:
+                await connection.client.close()
+            for task in self._tasks:
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Take nothing more in: close the connections and end ``run``."""
+        self._stopping.set()
+
+    async def _serve(self, group: asyncio.TaskGroup) -> None:
+        self._follow(await self._instruments())
+        for connection in self.connections:
+            self._spawn(group, connection.client.run(), connection.plan.name)
+        self._spawn(group, self._keep_house(), f"{self.venue}/housekeeping")
+        self._spawn(group, self._watch_instruments(), f"{self.venue}/instruments")
+
+    def _spawn(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _follow(self, instruments: list[Instrument]) -> None:
         listed = {instrument.symbol: instrument for instrument in instruments}
@@ -294,7 +317,7 @@ class FeedService:
         if self._group is None:
             return
         work = self._fetch_snapshot if self.feed.depth_rule.snapshot_from_rest else self._resubscribe
-        self._group.create_task(work(live), name=f"{self.venue}/snapshot/{live.symbol}")
+        self._spawn(self._group, work(live), f"{self.venue}/snapshot/{live.symbol}")
 
     async def _fetch_snapshot(self, live: LiveBook) -> None:
         """Fetch until the book has a snapshot to try; a book that asks again soon waits longer."""
