@@ -9,6 +9,7 @@ The message is for people, the fields are for programs.
     ├── NotLiveError                a book was read that is not live
     ├── ProtocolError               a venue sent something wrong
     │   ├── MalformedFrameError     not the venue's format at all
+    │   ├── MessageTooLargeError    a frame or body beyond our bound
     │   ├── UnknownSymbolError      a symbol that nobody subscribed to
     │   ├── OffGridError            a price or quantity finer than the instrument's grid
     │   └── SequenceGapError        an update is missing
@@ -16,6 +17,7 @@ The message is for people, the fields are for programs.
     │   ├── ConnectionLostError
     │   ├── ChannelSilentError      subscribed and acknowledged, yet no data
     │   ├── RequestTimeoutError
+    │   ├── VenueUnavailableError   5xx: the venue failed, not the request
     │   ├── RateLimitedError        429: wait ``retry_after_s``
     │   └── BannedError             418 or 403: wait ``retry_after_s``
     ├── VenueRejectError            the venue understood and refused; retrying does not help
@@ -84,6 +86,12 @@ class MalformedFrameError(ProtocolError):
     code = "MALFORMED_FRAME"
 
 
+class MessageTooLargeError(ProtocolError):
+    """A message or body is larger than we take; fields ``limit_bytes``, and ``size_bytes`` where known."""
+
+    code = "MESSAGE_TOO_LARGE"
+
+
 class UnknownSymbolError(ProtocolError):
     """A frame names a symbol that nobody subscribed to."""
 
@@ -124,6 +132,12 @@ class RequestTimeoutError(TransportError):
     """No answer within the time allowed; the outcome is unknown."""
 
     code = "REQUEST_TIMEOUT"
+
+
+class VenueUnavailableError(TransportError):
+    """The venue answered with a server error (5xx); field ``status``."""
+
+    code = "VENUE_UNAVAILABLE"
 
 
 class RateLimitedError(TransportError):

@@ -4,11 +4,45 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from bookrunner.engine.ports.venue_feed import ConnectionPlan, ConnectionPolicy, RestRequest
 
 
+class StreamStats(msgspec.Struct):
+    """Counters of one reconnecting connection since it was made; read them, do not write them."""
+
+    connects: int = 0
+    """Handshakes that succeeded."""
+    reconnects: int = 0
+    """Those after the first."""
+    messages: int = 0
+    bytes: int = 0
+    """Payload bytes of ``messages``."""
+    sent: int = 0
+    """Messages and pings that we sent."""
+    last_data_ns: int = 0
+    """Wall time of the last message; 0 before the first."""
+    errors: dict[str, int] = msgspec.field(default_factory=dict)
+    """Error and disconnect counts by kind."""
+
+    def count_error(self, kind: str) -> None:
+        """Add one to the errors of this kind."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """What a venue allows one address: ``weight`` per ``window_s``, over all requests together."""
+
+    weight: int
+    window_s: int
+
+
 class StreamListener(Protocol):
-    """What a stream connection tells its owner; called on the loop."""
+    """What a stream connection tells its owner; called on the loop.
+
+    A listener that raises stops its client for good: ``run`` raises the listener's error.
+    """
 
     def on_connected(self) -> list[bytes]:
         """Return the messages to send first (subscriptions); the transport paces them."""
@@ -26,22 +60,34 @@ class StreamListener(Protocol):
 class StreamClient(Protocol):
     """One reconnecting connection."""
 
-    reconnects: int
+    stats: StreamStats
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made after the first."""
+        ...
 
     async def run(self) -> None:
-        """Connect and stay connected until ``close``; raise when ``max_retries`` is spent."""
+        """Connect and stay connected until ``close``. Cancelling is safe at any point.
+
+        Raises:
+            ConnectionLostError: ``max_retries`` is spent.
+        """
         ...
 
     def send(self, message: bytes) -> None:
-        """Queue a message; the transport paces by the venue's rule. Dropped while disconnected."""
+        """Queue a message; the transport paces by the venue's rule.
+
+        Dropped, with a count, while disconnected and when the bounded queue is full.
+        """
         ...
 
     def reconnect(self, reason: str) -> None:
-        """Cut the connection and make a new one."""
+        """Cut the connection and make a new one; does nothing while there is none."""
         ...
 
     async def close(self) -> None:
-        """Stop for good, closing cleanly."""
+        """Stop for good: close frame, bounded wait, and ``run`` has returned when this returns."""
         ...
 
 
@@ -63,8 +109,9 @@ class RestClient(Protocol):
 
         Raises:
             RateLimitedError, BannedError: after the retries allowed.
-            RequestTimeoutError, ConnectionLostError: likewise.
+            RequestTimeoutError, ConnectionLostError, VenueUnavailableError: likewise.
             VenueRejectError: another status; not retried.
+            MessageTooLargeError: the body passes the client's bound; not retried.
         """
         ...
 

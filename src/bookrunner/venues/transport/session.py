@@ -1,0 +1,240 @@
+"""One WebSocket connection: frames in, paced messages and pings out, and how it ended.
+
+There is no receive queue in the process. Frames are handed to the listener on the loop as they are parsed, so
+what waits is bounded by picows' read buffer (about two frames of ``max_message_bytes``) and the kernel's;
+past that, TCP holds the peer back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows import WSCloseHandshake
+
+from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
+from bookrunner.core.errors import MalformedFrameError, MessageTooLargeError
+from bookrunner.engine.ports.transport import StreamListener, StreamStats
+from bookrunner.engine.ports.venue_feed import ConnectionPolicy
+from bookrunner.venues.transport.disconnect import LOST, Disconnect, DisconnectKind, closed_by_peer
+from bookrunner.venues.transport.fragments import FragmentJoiner
+from bookrunner.venues.transport.liveness import NEVER_NS, Liveness, PingStep, after_ns, span_ns
+from bookrunner.venues.transport.pacing import Pacer
+
+MAX_QUEUED_SENDS = 1024
+"""Messages that wait for their turn. At the bound a new one is dropped and counted."""
+MAX_CONTROL_PAYLOAD_BYTES = 125
+"""RFC 6455, section 5.5: a larger frame is data."""
+MAX_PONG_BYTES = 512
+"""An application pong is no larger."""
+PONG_MARKER = b"pong"
+"""In every application pong of the venues (Bybit's five shapes, Deriv's)."""
+
+_DATA_TYPES = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION)
+
+
+class Session(WSListener):
+    """The picows listener of one connection.
+
+    Args:
+        listener: told of the messages; ``on_disconnected`` is left to the client.
+        policy: the venue's rules.
+        max_age_s: age at which the connection is ended on schedule.
+        max_message_bytes: largest message, whole or joined.
+        stats: counted into.
+        clock: wall time stamps messages, monotonic time drives pings, pacing and age.
+    """
+
+    def __init__(
+        self,
+        listener: StreamListener,
+        policy: ConnectionPolicy,
+        *,
+        max_age_s: float,
+        max_message_bytes: int,
+        stats: StreamStats,
+        clock: Clock,
+    ) -> None:
+        self.transport: WSTransport | None = None
+        self.ended: Disconnect | None = None
+        self.failure: Exception | None = None
+        """What the listener raised, if it did."""
+        self.received = 0
+        self.sent = 0
+        self._listener = listener
+        self._policy = policy
+        self._max_age_s = max_age_s
+        self._stats = stats
+        self._clock = clock
+        self._wall_ns = clock.wall_ns
+        self._on_message: Callable[[bytes, int], None] = listener.on_message
+        self._joiner = FragmentJoiner(max_message_bytes)
+        # Frames at least this large need no second look; see ``_set_fast_lane``.
+        self._fast_bytes = MAX_CONTROL_PAYLOAD_BYTES + 1
+        self._queue: deque[bytes] = deque()
+        self._pacer = Pacer(policy.messages_per_second)
+        self._liveness = Liveness(policy.ping_interval_s, policy.pong_timeout_s, clock.monotonic_ns())
+        self._max_age_ns = NEVER_NS
+        self._wake = asyncio.Event()
+
+    @property
+    def proven(self) -> bool:
+        """Whether it brought data: more messages came than could be replies to ours."""
+        return self.received > self.sent
+
+    # What picows calls.
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Queue the listener's first messages; frames may follow in the same read."""
+        now_ns = self._clock.monotonic_ns()
+        self.transport = transport
+        self._max_age_ns = after_ns(now_ns, span_ns(self._max_age_s))
+        self._liveness = Liveness(self._policy.ping_interval_s, self._policy.pong_timeout_s, now_ns)
+        self._stats.reconnects += self._stats.connects > 0
+        self._stats.connects += 1
+        try:
+            self._queue.extend(self._listener.on_connected())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it stops the client
+            self._listener_failed(error)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
+        """Stamp a frame and hand it on; the hot path of the process."""
+        ts_recv_ns = self._wall_ns()
+        message = frame.get_payload_as_bytes()
+        if len(message) < self._fast_bytes or not frame.fin:
+            whole = self._inspect(frame, message)
+            if whole is None:
+                return
+            message = whole
+        stats = self._stats
+        self.received += 1
+        stats.messages += 1
+        stats.bytes += len(message)
+        stats.last_data_ns = ts_recv_ns
+        try:
+            self._on_message(message, ts_recv_ns)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it stops the client
+            self._listener_failed(error)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Classify what nobody announced."""
+        handshake: WSCloseHandshake | None = transport.close_handshake
+        if handshake is not None and handshake.sent is not None:  # picows itself refused a frame
+            self.finish(closed_by_peer(_number(handshake.sent.code), handshake.sent.reason))
+        self.finish(LOST)
+
+    def _inspect(self, frame: WSFrame, payload: bytes) -> bytes | None:
+        """Look at a frame that may not be a whole message; return the message if there is one."""
+        kind = frame.msg_type
+        if kind not in _DATA_TYPES:
+            if kind == WSMsgType.PONG:
+                self._pong()
+            elif kind == WSMsgType.CLOSE:
+                self.finish(closed_by_peer(_number(frame.get_close_code()), frame.get_close_reason() or ""))
+            return None
+        if self._liveness.awaiting_pong and len(payload) <= MAX_PONG_BYTES and PONG_MARKER in payload:
+            self._pong()
+        try:
+            whole = self._joiner.add(
+                payload, continuation=kind == WSMsgType.CONTINUATION, final=bool(frame.fin)
+            )
+        except MessageTooLargeError as error:
+            self.finish(Disconnect(DisconnectKind.TOO_LARGE, detail=str(error)))
+            return None
+        except MalformedFrameError as error:
+            self.finish(Disconnect(DisconnectKind.PROTOCOL, detail=str(error)))
+            return None
+        self._set_fast_lane()
+        return whole
+
+    def _pong(self) -> None:
+        self._liveness.pong()
+        self._set_fast_lane()
+
+    def _set_fast_lane(self) -> None:
+        """Choose which frames skip ``_inspect``: asking for a frame's type costs more than all the rest."""
+        if self._joiner.joining:
+            self._fast_bytes = sys.maxsize
+        elif self._liveness.awaiting_pong:
+            self._fast_bytes = MAX_PONG_BYTES + 1
+        else:
+            self._fast_bytes = MAX_CONTROL_PAYLOAD_BYTES + 1
+
+    def _listener_failed(self, error: Exception) -> None:
+        self.failure = self.failure or error
+        self.finish(Disconnect(DisconnectKind.LISTENER_FAILED, detail=type(error).__name__))
+
+    # What the client calls.
+
+    def send(self, message: bytes) -> None:
+        """Queue a message, or drop it with a count at the bound."""
+        if len(self._queue) >= MAX_QUEUED_SENDS:
+            self._stats.count_error("send_queue_full")
+            return
+        self._queue.append(message)
+        self._wake.set()
+
+    def finish(self, reason: Disconnect) -> None:
+        """Begin to end the connection; the first reason stands, and no message is delivered after it."""
+        if self.ended is None:
+            self.ended = reason
+            self._on_message = _ignore
+            self._wake.set()
+
+    async def attend(self) -> Disconnect:
+        """Send, ping and watch the age until the connection ends; return why."""
+        while self.ended is None:
+            now_ns = self._clock.monotonic_ns()
+            due_ns = self._tend(now_ns)
+            if self.ended is None:
+                delay_s = None if due_ns == NEVER_NS else (due_ns - now_ns) / NANOSECONDS_PER_SECOND
+                await self._sleep(delay_s)
+        return self.ended
+
+    async def _sleep(self, delay_s: float | None) -> None:
+        """Wait until woken, or until it is time."""
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _tend(self, now_ns: int) -> int:
+        """Do what is due; return when something is due next."""
+        if now_ns >= self._max_age_ns:
+            self.finish(Disconnect(DisconnectKind.LIFETIME))
+        step = self._liveness.step(now_ns)
+        if step is PingStep.DEAD:
+            self.finish(Disconnect(DisconnectKind.NO_PONG))
+        elif step is PingStep.PING:
+            self._set_fast_lane()
+            if self._policy.ping_message is not None:
+                self._queue.appendleft(self._policy.ping_message)
+            elif self.transport is not None:
+                self.transport.send_ping()
+                self._pacer.sent(now_ns)
+                self._stats.sent += 1
+        due_ns = min(self._max_age_ns, self._liveness.due_ns)
+        while self._queue and self.ended is None and self.transport is not None:
+            wait_ns = self._pacer.wait_ns(now_ns)
+            if wait_ns > 0:
+                return min(due_ns, now_ns + wait_ns)
+            self.transport.send(WSMsgType.TEXT, self._queue.popleft())
+            self._pacer.sent(now_ns)
+            self.sent += 1
+            self._stats.sent += 1
+        return due_ns
+
+
+def _number(code: WSCloseCode) -> int:
+    """Return a close code as a number; picows' stub hides that its enumerations are integers."""
+    return int(cast("int", code))
+
+
+def _ignore(_message: bytes, _ts_recv_ns: int) -> None:
+    """Drop what arrives after the end."""
