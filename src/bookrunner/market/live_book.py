@@ -12,9 +12,8 @@ Venues whose stream begins with a snapshot (Bybit) skip the request: the owner r
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,7 +21,9 @@ from bookrunner.core.enums import BookState, InstrumentStatus
 from bookrunner.core.errors import MalformedFrameError
 from bookrunner.kernels import layout
 from bookrunner.market.book import BookFullError, OrderBook
+from bookrunner.market.book_rule import BookOwner, BookRule
 from bookrunner.market.events import BookStateChanged, DepthSnapshot, DepthUpdate
+from bookrunner.market.frame_buffer import FrameBuffer
 from bookrunner.market.instrument import Grid, Instrument
 from bookrunner.market.levels import level_arrays
 
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
     Words = npt.NDArray[np.int64]
 
-MAX_BUFFERED_FRAMES = 10_000
-"""Updates kept while a snapshot is awaited (over 15 minutes at 100 ms); then the oldest go."""
-MAX_BUFFERED_BYTES = 32 * 1024 * 1024
-"""Bytes kept while a snapshot is awaited; then the oldest go."""
 MAX_REAPPLY = 4
 """Times one frame is tried again after the grid was refined or the book grown."""
 MAX_SCALE = 15
@@ -44,55 +41,6 @@ MAX_TICKS = 2**53
 """Largest best price in ticks that a refined grid may lead to."""
 REFRESH_MARGIN = 0.1
 """A REST snapshot is refreshed when the best has used up all but this part of the range it covered."""
-
-
-class BookRule(Protocol):
-    """A venue's sequencing rule: the compiled road and its typed twin, over the same state."""
-
-    rule: int
-    """``kernels.layout.RULE_*``."""
-    snapshot_from_rest: bool
-    """``True``: a REST snapshot is fetched. ``False``: the stream itself begins with one."""
-
-    def apply_frame(self, frame: bytes, words: Words) -> int:
-        """Scan, check and apply one raw frame in one compiled call; return a ``kernels.layout`` verdict."""
-        ...
-
-    def decode(self, frame: bytes) -> DepthUpdate:
-        """Read one raw frame with the typed decoder.
-
-        Raises:
-            MalformedFrameError: not a depth message of this venue.
-        """
-        ...
-
-    def apply_update(self, update: DepthUpdate, grid: Grid, words: Words) -> int:
-        """Put a decoded update through the same sequencing and apply functions; return a verdict.
-
-        Raises:
-            MalformedFrameError: a level is negative, non-finite or not a decimal.
-        """
-        ...
-
-
-class BookOwner(Protocol):
-    """What a book tells whoever drives it; called synchronously."""
-
-    def on_applied(self, live: LiveBook, ts_recv_ns: int) -> None:
-        """One update was applied; its levels are in the book's scratch."""
-        ...
-
-    def on_state(self, live: LiveBook, change: BookStateChanged) -> None:
-        """The state changed."""
-        ...
-
-    def needs_snapshot(self, live: LiveBook) -> None:
-        """Fetch a snapshot, or resubscribe where the stream begins with one."""
-        ...
-
-    def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
-        """Something went wrong with this book; for the journal and the log."""
-        ...
 
 
 class LiveBook:
@@ -123,7 +71,6 @@ class LiveBook:
         self.gaps = 0
         self.resyncs = 0
         self.malformed = 0
-        self.buffer_dropped = 0
         self.ts_applied_ns = 0
         self.awaiting_snapshot = False
         self._rule = rule
@@ -131,9 +78,8 @@ class LiveBook:
         self._strict = strict
         self._grid_unknown = grid_inferred
         self._words = self.book.words
-        self._buffer: deque[tuple[bytes, int]] = deque()
-        self._buffer_bytes = 0
-        self._refreshing: list[tuple[bytes, int]] | None = None
+        self._buffer = FrameBuffer()
+        self._refreshing: FrameBuffer | None = None
         self._compiled = rule.apply_frame
         self._road: Callable[[bytes, Words], int] = self._compiled
         if rule.snapshot_from_rest:
@@ -185,7 +131,7 @@ class LiveBook:
             if verdict > layout.APPLIED_SNAPSHOT:
                 return verdict
         if self._refreshing is not None:
-            self._keep_for_refresh(frame, ts_recv_ns)
+            self._refreshing.append(frame, ts_recv_ns)
         self.ts_applied_ns = ts_recv_ns
         self._owner.on_applied(self, ts_recv_ns)
         if self.state is not BookState.LIVE:
@@ -324,11 +270,7 @@ class LiveBook:
     def _keep(self, frame: bytes, ts_recv_ns: int) -> None:
         """Buffer an update until the snapshot is here, and see that one is on its way."""
         if self._rule.snapshot_from_rest:
-            self._buffer.append((frame, ts_recv_ns))
-            self._buffer_bytes += len(frame)
-            while len(self._buffer) > MAX_BUFFERED_FRAMES or self._buffer_bytes > MAX_BUFFERED_BYTES:
-                self._buffer_bytes -= len(self._buffer.popleft()[0])
-                self.buffer_dropped += 1
+            self._buffer.append(frame, ts_recv_ns)
         self._ask()
 
     def _ask(self) -> None:
@@ -359,13 +301,9 @@ class LiveBook:
         self.book.unsync()
         self._refreshing = None
         self.awaiting_snapshot = False
-        self._clear_buffer()
+        self._buffer.take()
         if self._rule.snapshot_from_rest:
             self._road = _buffering
-
-    def _clear_buffer(self) -> None:
-        self._buffer.clear()
-        self._buffer_bytes = 0
 
     def invalidate(self, reason: str, ts_ns: int) -> None:
         """Stop believing the book and ask for a new snapshot: crossed, malformed, or told so."""
@@ -401,9 +339,7 @@ class LiveBook:
         self.book.load_snapshot(snapshot.last_update_id, *arrays)
         self._words = self.book.words
         self._road = self._compiled
-        waiting = self._buffer
-        self._buffer = deque()
-        self._buffer_bytes = 0
+        waiting = self._buffer.take()
         while waiting and self._road is self._compiled:
             frame, ts = waiting.popleft()
             self._take(frame, ts)
@@ -450,20 +386,13 @@ class LiveBook:
     def refresh(self) -> None:
         """Ask for a new snapshot while staying live; it replaces the book when it has been bridged."""
         if self.state is BookState.LIVE and not self.awaiting_snapshot:
-            self._refreshing = []
+            self._refreshing = FrameBuffer()
             self._ask()
-
-    def _keep_for_refresh(self, frame: bytes, ts_recv_ns: int) -> None:
-        kept = self._refreshing
-        if kept is not None:
-            kept.append((frame, ts_recv_ns))
-            if len(kept) > MAX_BUFFERED_FRAMES:
-                self._refreshing = None
-                self.awaiting_snapshot = False
 
     def _finish_refresh(self, last_update_id: int, arrays: tuple[Words, Words, Words, Words]) -> None:
         """Build the refreshed book beside the live one and swap only when both stand at the same id."""
-        kept, self._refreshing = self._refreshing or [], None
+        kept = self._refreshing.take() if self._refreshing else ()
+        self._refreshing = None
         fresh = OrderBook(self.symbol, self._rule.rule, self.instrument.grid, strict=self._strict)
         fresh.load_snapshot(last_update_id, *arrays)
         for frame, _ in kept:

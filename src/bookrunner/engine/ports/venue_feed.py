@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bookrunner.core.enums import Channel
+from bookrunner.market.book_rule import BookRule
 from bookrunner.market.events import Bar, DepthSnapshot, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
-from bookrunner.market.live_book import BookRule
 
 Words = npt.NDArray[np.int64]
 """A book's memory, see ``kernels.layout``."""
