@@ -1,0 +1,1 @@
+"""One module a command of ``bookrunner``; imported only when its command runs."""
