@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bookrunner.core.errors import MalformedFrameError, OffGridError
 from bookrunner.core.fixed import MAX_DIGITS, format_decimal, parse_decimal
+from bookrunner.kernels import layout
+from bookrunner.market.events import DepthUpdate
 from bookrunner.market.instrument import Grid
 
 if TYPE_CHECKING:
@@ -16,10 +18,67 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-MAX_STEPS = 10**MAX_DIGITS - 1
+MAX_STEPS = 2**62 - 1
 """Most ticks or lots that a price or quantity may come to; below the marks of an empty side."""
 SHOWN_CHARACTERS = 40
 """Characters of a bad value that an error carries."""
+
+
+def apply_update(
+    update: DepthUpdate,
+    grid: Grid,
+    words: Ints,
+    sequence: Callable[[Ints], int],
+    sequence_apply: Callable[[Ints], int],
+) -> int:
+    """Put a decoded update where the scanner would have, and through the same compiled rule.
+
+    Args:
+        update: the message.
+        grid: the book's, on which its levels must lie.
+        words: the book's memory.
+        sequence: the venue's rule alone, over the message in ``words``.
+        sequence_apply: the rule, then the levels.
+
+    Returns:
+        A ``kernels.layout`` verdict. ``OFF_GRID`` only where the rule would have applied the update.
+
+    Raises:
+        MalformedFrameError: a level is no level, or a side has more than ``kernels.layout.MAX_LEVELS``.
+            Policy: no venue sends so many in one update, so the book is resynchronised, not applied in parts.
+    """
+    longest = max(len(update.bids), len(update.asks))
+    if longest > layout.MAX_LEVELS:
+        raise MalformedFrameError(
+            "too many levels", reason="too_many_levels", levels=longest, maximum=layout.MAX_LEVELS
+        )
+    words[layout.FIRST_ID] = update.first_id
+    words[layout.FINAL_ID] = update.final_id
+    words[layout.PREVIOUS_ID] = update.previous_id
+    words[layout.TS_EVENT] = update.ts_event_ns
+    words[layout.TS_MATCH] = update.ts_match_ns
+    words[layout.CROSS_SEQUENCE] = update.cross_sequence
+    words[layout.MESSAGE_KIND] = layout.KIND_SNAPSHOT if update.snapshot else layout.KIND_DELTA
+    words[layout.MESSAGE_BIDS] = words[layout.MESSAGE_ASKS] = 0
+    try:
+        bid_ticks, bid_lots = level_arrays(update.bids, grid)
+        ask_ticks, ask_lots = level_arrays(update.asks, grid)
+    except OffGridError:
+        due = int(sequence(words))
+        if due > layout.APPLIED_SNAPSHOT:
+            return due
+        words[layout.COUNT_OFF_GRID] += 1
+        return layout.OFF_GRID
+    _write(words, layout.MESSAGE_BIDS, layout.BID_TICKS_AT, layout.BID_LOTS_AT, bid_ticks, bid_lots)
+    _write(words, layout.MESSAGE_ASKS, layout.ASK_TICKS_AT, layout.ASK_LOTS_AT, ask_ticks, ask_lots)
+    return int(sequence_apply(words))
+
+
+def _write(words: Ints, count_at: int, ticks_at: int, lots_at: int, ticks: Ints, lots: Ints) -> None:
+    count = len(ticks)
+    words[count_at] = count
+    words[ticks_at : ticks_at + count] = ticks
+    words[lots_at : lots_at + count] = lots
 
 
 def level_arrays(levels: Sequence[tuple[str, str]], grid: Grid) -> tuple[Ints, Ints]:
@@ -66,7 +125,7 @@ def steps_of(text: str, units: int, scale: int, field: str) -> int:
 
     Raises:
         MalformedFrameError: not an unsigned decimal, or more than ``MAX_STEPS`` steps.
-        OffGridError: not a whole number of steps.
+        OffGridError: not a whole number of steps; the field named ``field`` holds the text.
     """
     try:
         mantissa, text_scale = parse_decimal(text)
@@ -76,7 +135,7 @@ def steps_of(text: str, units: int, scale: int, field: str) -> int:
     denominator: int = units * 10**text_scale
     steps, rest = divmod(numerator, denominator)
     if rest:
-        raise OffGridError("finer than the grid", field=field, value=text, step=format_decimal(units, scale))
+        raise OffGridError("finer than the grid", step=format_decimal(units, scale), **{field: text})
     if steps > MAX_STEPS:
         raise MalformedFrameError("too large", field=field, value=text, reason="out_of_range")
     return steps

@@ -15,13 +15,14 @@ T = TypeVar("T")
 
 MAX_ID = 2**63 - 1
 """Largest id that fits a word."""
-MAX_TIME = 9_223_372_036_854_775
-"""Largest venue time: as microseconds it still fits int64 nanoseconds (year 2262)."""
+FIRST_MICROSECOND = 10**14
+"""Venue times below this are milliseconds (until the year 5138), the others microseconds (from 1973 on)."""
 MAX_MILLISECONDS = 9_223_372_036_854
-"""Times up to this are milliseconds (up to the year 2262); larger ones are microseconds (from 1970-04-17)."""
+MAX_MICROSECONDS = 9_223_372_036_854_775
+"""Largest venue times that fit int64 nanoseconds (year 2262)."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
-Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME)]
+Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROSECONDS)]
 Levels = list[tuple[str, str]]
 
 
@@ -58,10 +59,16 @@ def _reason(message: str) -> str:
 
 
 def time_ns(venue_time: int) -> int:
-    """Return nanoseconds of a venue's time in milliseconds or, by its size, microseconds."""
-    if venue_time <= MAX_MILLISECONDS:
-        return venue_time * NANOSECONDS_PER_MILLISECOND
-    return venue_time * NANOSECONDS_PER_MICROSECOND
+    """Return nanoseconds of a venue's time in milliseconds or, by its size, microseconds.
+
+    Raises:
+        MalformedFrameError: milliseconds beyond int64 nanoseconds.
+    """
+    if venue_time >= FIRST_MICROSECOND:
+        return venue_time * NANOSECONDS_PER_MICROSECOND
+    if venue_time > MAX_MILLISECONDS:
+        raise malformed("out_of_range", "a time beyond the year 2262")
+    return venue_time * NANOSECONDS_PER_MILLISECOND
 
 
 def checked_decimal(text: str, field: str, *, signed: bool = False) -> str:

@@ -1,0 +1,71 @@
+"""How a Binance book is kept in step. The rules, numbered as the venue numbers them.
+
+Futures, chained by ``pu`` (BND ``How-to-manage-a-local-order-book-correctly``):
+
+1. Open the ``@depth`` stream.
+2. Buffer its events.
+3. Get a depth snapshot; its ``lastUpdateId`` is L.
+4. Drop any event with ``u < L``.
+5. The first event applied has ``U <= L <= u``. Ids are sparse, so L may fall between two events; then
+   ``pu == L`` is the plain continuation and ``pu <= L <= u`` loses nothing. Both are accepted: our inference
+   from the meaning of the ids, which other connectors share for ``pu == L``.
+6. Every next event has ``pu`` equal to the previous event's ``u``, else start again at 3.
+7. Quantities are absolute.
+8. 0 removes a level; removing one that is not there is normal.
+
+Spot and Binance.US, chained by ``U`` (BNS ``web-socket-streams.md``):
+
+1. Open the stream.
+2. Buffer its events; note the first one's ``U``.
+3. Get a depth snapshot; its ``lastUpdateId`` is L.
+4. L below that ``U``: the snapshot is too old, go back to 3.
+5. Drop events with ``u <= L``. The first one left spans L: ``U <= L + 1 <= u``, as it may also just follow L.
+6. The snapshot is the book, with L as its id.
+7. Of every event: ``u`` at or below the book's id is ignored; ``U`` above the book's id + 1 is a gap, start
+   again at 1; else its levels are set (0 removes) and ``u`` becomes the book's id.
+
+One chain belongs to one connection: two sockets may cut the same changes into different events.
+
+The rules run compiled, in ``kernels.binance``, and the typed road ends in the same functions. Buffering and
+asking again are the live book's, in ``market.live_book``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bookrunner.kernels import binance as kernels
+from bookrunner.kernels.layout import RULE_BINANCE_FUTURES
+from bookrunner.market.events import DepthUpdate
+from bookrunner.market.instrument import Grid
+from bookrunner.market.levels import apply_update
+from bookrunner.venues.binance.protocol import decode_depth
+
+if TYPE_CHECKING:
+    from bookrunner.engine.ports.venue_feed import Words
+
+
+class BinanceDepthRule:
+    """The rule of one Binance venue.
+
+    Args:
+        rule: ``RULE_BINANCE_FUTURES`` or ``RULE_BINANCE_SPOT``.
+    """
+
+    snapshot_from_rest = True
+    # Bound as they are: a Python call between the socket and the kernel would cost as much as a level.
+    apply_frame = staticmethod(kernels.depth_frame)
+    scan_frame = staticmethod(kernels.scan_depth)
+    sequence_apply = staticmethod(kernels.sequence_apply)
+
+    def __init__(self, rule: int) -> None:
+        self.rule = rule
+        self._chained = rule == RULE_BINANCE_FUTURES
+
+    def decode(self, frame: bytes) -> DepthUpdate:
+        """Read a diff depth frame; see ``protocol.decode_depth``."""
+        return decode_depth(frame, chained=self._chained)
+
+    def apply_update(self, update: DepthUpdate, grid: Grid, words: Words) -> int:
+        """Put a decoded update through the rule; see ``market.levels.apply_update``."""
+        return apply_update(update, grid, words, kernels.sequence, kernels.sequence_apply)
