@@ -256,6 +256,14 @@ class Journal:
             raise failures[0]
         return self.durable_sequence
 
+    def run_upkeep(self) -> None:
+        """Do one round of compression, retention and disk check now, in the calling thread.
+
+        Raises:
+            OSError, StorageError: see ``JournalUpkeep.run_once``.
+        """
+        self._upkeep.run_once()
+
     def close(self) -> None:
         """Write and sync what is appended, end the threads and give the lock back. Idempotent.
 

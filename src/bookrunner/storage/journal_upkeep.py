@@ -67,6 +67,7 @@ class JournalUpkeep:
         self._clock = clock
         self._read_free_bytes = free_bytes
         self._on_disk_low = on_disk_low
+        self._one_round = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="journal-upkeep", daemon=True)
@@ -101,19 +102,23 @@ class JournalUpkeep:
                 _log.exception("journal_upkeep_failed")
 
     def run_once(self) -> None:
-        """Do one round: disk check, retention, compression.
+        """Do one round: disk check, compression, retention; rounds never overlap.
 
         Raises:
             OSError, StorageError: a file could not be handled; nothing is lost, the next round tries again.
         """
-        self.check_disk()
-        try:
-            if self._settings.compress:
-                for segment in list_segments(self._directory)[:-1]:
-                    if not segment.compressed and not self._stopping:
-                        self.compress(segment)
-        finally:
-            self.retain()
+        with self._one_round:
+            self.check_disk()
+            try:
+                if self._settings.compress:
+                    self._compress_sealed()
+            finally:
+                self.retain()
+
+    def _compress_sealed(self) -> None:
+        for segment in list_segments(self._directory)[:-1]:
+            if not segment.compressed and not self._stopping:
+                self.compress(segment)
 
     def check_disk(self) -> None:
         """Compare free disk with the two thresholds and raise or clear the alarms."""
