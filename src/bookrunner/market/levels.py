@@ -93,7 +93,7 @@ def level_arrays(levels: Sequence[tuple[str, str]], grid: Grid) -> tuple[Ints, I
     lots = np.empty(len(levels), np.int64)
     for index, (price, quantity) in enumerate(levels):
         ticks[index] = price_ticks(price, grid)
-        lots[index] = steps_of(quantity, grid.lot_units, grid.quantity_scale, "quantity")
+        lots[index] = quantity_lots(quantity, grid)
     return ticks, lots
 
 
@@ -118,6 +118,19 @@ def quantity_lots(quantity: str, grid: Grid) -> int:
         OffGridError: finer than the lot.
     """
     return steps_of(quantity, grid.lot_units, grid.quantity_scale, "quantity")
+
+
+def traded_lots(quantity: str, grid: Grid) -> int:
+    """Return a trade's count of lots, at least 1.
+
+    Raises:
+        MalformedFrameError: not a positive decimal.
+        OffGridError: finer than the lot.
+    """
+    lots = quantity_lots(quantity, grid)
+    if lots == 0:
+        raise MalformedFrameError("a trade of zero", field="quantity", value=quantity, reason="not_positive")
+    return lots
 
 
 def steps_of(text: str, units: int, scale: int, field: str) -> int:

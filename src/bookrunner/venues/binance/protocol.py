@@ -18,8 +18,8 @@ from bookrunner.engine.ports.venue_feed import ControlReply, Stream
 from bookrunner.kernels.layout import TRADE_FLAG_AGGREGATE, TRADE_FLAG_NOT_MARKET
 from bookrunner.market.events import Bar, DepthUpdate, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid
-from bookrunner.market.levels import price_ticks, quantity_lots
-from bookrunner.venues.decoding import Id, Levels, Time, checked_decimal, decode_json, time_ns
+from bookrunner.market.levels import price_ticks, quantity_lots, traded_lots
+from bookrunner.venues.decoding import Id, Levels, Time, checked_decimal, decode_json, malformed, time_ns
 
 KEY_PREFIX = b'{"stream":"'
 STREAMS_PER_CONNECTION = 1024
@@ -225,19 +225,25 @@ _KLINE = Json.Decoder(_Kline)
 _MARK_PRICE = Json.Decoder(_MarkPrice)
 
 
+def _require_stream(name: str, symbol: str) -> None:
+    """Refuse a wrapper that names another symbol than its payload; a raw frame has no name."""
+    if name and name.partition("@")[0].upper() != symbol:
+        raise malformed("wrong_stream", f"{symbol[:40]} in {name[:80]}")
+
+
 def decode_depth(frame: bytes, *, chained: bool) -> DepthUpdate:
     """Read a diff depth frame; ``chained``: the venue sends ``pu`` (futures).
 
     Raises:
         MalformedFrameError: it is none, or lacks ``pu`` where it must have it.
     """
-    depth = decode_json(_DEPTH, payload_of(frame)[1])
+    name, payload = payload_of(frame)
+    depth = decode_json(_DEPTH, payload)
+    _require_stream(name, depth.symbol)
+    if name and name.partition("@")[2].partition("@")[0] != "depth":
+        raise malformed("wrong_stream", f"not a diff stream: {name[:80]}")
     if chained and depth.previous_id < 0:
-        raise MalformedFrameError("a futures update without pu", reason="missing_field", detail="$.pu")
-    if depth.first_id > depth.final_id:
-        raise MalformedFrameError(
-            "first id after final id", reason="out_of_range", first=depth.first_id, final=depth.final_id
-        )
+        raise malformed("missing_field", "a futures update without pu")
     return DepthUpdate(
         symbol=depth.symbol,
         snapshot=False,
@@ -259,7 +265,9 @@ def decode_trades(frame: bytes, grid: Grid) -> list[Trade]:
         MalformedFrameError: it is neither.
         OffGridError: a value finer than the grid.
     """
-    trade = decode_json(_TRADE, payload_of(frame)[1])
+    name, payload = payload_of(frame)
+    trade = decode_json(_TRADE, payload)
+    _require_stream(name, trade.symbol)
     flags = 0
     if isinstance(trade, _AggregateTrade):
         flags = TRADE_FLAG_AGGREGATE
@@ -269,7 +277,7 @@ def decode_trades(frame: bytes, grid: Grid) -> list[Trade]:
         Trade(
             trade_id=str(trade.trade_id),
             price_ticks=price_ticks(trade.price, grid),
-            quantity_lots=quantity_lots(trade.quantity, grid),
+            quantity_lots=traded_lots(trade.quantity, grid),
             # The maker was the buyer, so the taker sold.
             side=Side.SELL if trade.buyer_is_maker else Side.BUY,
             ts_event_ns=time_ns(trade.sent),
@@ -286,7 +294,9 @@ def decode_quote(frame: bytes, grid: Grid) -> Quote:
         MalformedFrameError: it is none.
         OffGridError: a value finer than the grid.
     """
-    quote = decode_json(_QUOTE, payload_of(frame)[1])
+    name, payload = payload_of(frame)
+    quote = decode_json(_QUOTE, payload)
+    _require_stream(name, quote.symbol)
     return Quote(
         update_id=quote.update_id,
         bid_ticks=price_ticks(quote.bid, grid),
@@ -304,7 +314,9 @@ def decode_bar(frame: bytes) -> Bar:
     Raises:
         MalformedFrameError: it is none.
     """
-    kline = decode_json(_KLINE, payload_of(frame)[1])
+    name, payload = payload_of(frame)
+    kline = decode_json(_KLINE, payload)
+    _require_stream(name, kline.symbol)
     candle = kline.candle
     return Bar(
         interval=candle.interval,
@@ -328,7 +340,9 @@ def decode_mark_price(frame: bytes) -> MarkPrice:
     Raises:
         MalformedFrameError: it is none.
     """
-    mark = decode_json(_MARK_PRICE, payload_of(frame)[1])
+    name, payload = payload_of(frame)
+    mark = decode_json(_MARK_PRICE, payload)
+    _require_stream(name, mark.symbol)
     return MarkPrice(
         mark_price=checked_decimal(mark.mark, "mark_price"),
         index_price=checked_decimal(mark.index, "index_price") if mark.index else "",

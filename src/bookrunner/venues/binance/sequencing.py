@@ -2,27 +2,21 @@
 
 Futures, chained by ``pu`` (BND ``How-to-manage-a-local-order-book-correctly``):
 
-1. Open the ``@depth`` stream.
-2. Buffer its events.
-3. Get a depth snapshot; its ``lastUpdateId`` is L.
-4. Drop any event with ``u < L``.
-5. The first event applied has ``U <= L <= u``. Ids are sparse, so L may fall between two events; then
+1. Open the ``@depth`` stream and buffer its events.
+2. Get a depth snapshot; its ``lastUpdateId`` is L.
+3. Drop any event with ``u < L``.
+4. The first event applied has ``U <= L <= u``. Ids are sparse, so L may fall between two events; then
    ``pu == L`` is the plain continuation and ``pu <= L <= u`` loses nothing. Both are accepted: our inference
    from the meaning of the ids, which other connectors share for ``pu == L``.
-6. Every next event has ``pu`` equal to the previous event's ``u``, else start again at 3.
-7. Quantities are absolute.
-8. 0 removes a level; removing one that is not there is normal.
+5. Every next event has ``pu`` equal to the previous event's ``u``, else go back to 2.
+6. Quantities are absolute; 0 removes, and removing a level that is not there is normal.
 
-Spot and Binance.US, chained by ``U`` (BNS ``web-socket-streams.md``):
+Spot and Binance.US, chained by ``U`` (BNS ``web-socket-streams.md``), with the same numbers:
 
-1. Open the stream.
-2. Buffer its events; note the first one's ``U``.
-3. Get a depth snapshot; its ``lastUpdateId`` is L.
-4. L below that ``U``: the snapshot is too old, go back to 3.
-5. Drop events with ``u <= L``. The first one left spans L: ``U <= L + 1 <= u``, as it may also just follow L.
-6. The snapshot is the book, with L as its id.
-7. Of every event: ``u`` at or below the book's id is ignored; ``U`` above the book's id + 1 is a gap, start
-   again at 1; else its levels are set (0 removes) and ``u`` becomes the book's id.
+2. A snapshot with L below the first buffered ``U`` is too old: get another.
+3. Drop events with ``u <= L``.
+4. The first event applied spans L, or just follows it: ``U <= L + 1 <= u``.
+5. Of every next event, ``u`` at or below the book's id is ignored; ``U`` above the book's id + 1 is a gap.
 
 One chain belongs to one connection: two sockets may cut the same changes into different events.
 

@@ -16,7 +16,7 @@ from bookrunner.engine.ports.venue_feed import ControlReply, Stream
 from bookrunner.kernels.layout import TRADE_FLAG_NOT_MARKET
 from bookrunner.market.events import Bar, DepthUpdate, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid
-from bookrunner.market.levels import price_ticks, quantity_lots
+from bookrunner.market.levels import price_ticks, quantity_lots, traded_lots
 from bookrunner.venues.decoding import Id, Levels, Time, checked_decimal, decode_json, malformed, time_ns
 
 KEY_PREFIX = b'{"topic":"'
@@ -207,7 +207,7 @@ def decode_trades(frame: bytes, grid: Grid) -> list[Trade]:
         Trade(
             trade_id=trade.trade_id,
             price_ticks=price_ticks(trade.price, grid),
-            quantity_lots=quantity_lots(trade.quantity, grid),
+            quantity_lots=traded_lots(trade.quantity, grid),
             side=Side.BUY if trade.side == "Buy" else Side.SELL,
             ts_event_ns=ts_event_ns,
             ts_match_ns=time_ns(trade.matched),
