@@ -6,6 +6,7 @@ The message is for people, the fields are for programs.
     BookrunnerError
     ├── ConfigurationError          a setting is wrong: field, value, rule
     ├── InvalidRequestError         a client asked for something wrong: field, value, rule
+    ├── NotFoundError               a client asked for something that is not there
     ├── NotLiveError                a book was read that is not live
     ├── ProtocolError               a venue sent something wrong
     │   ├── MalformedFrameError     not the venue's format at all
@@ -66,6 +67,12 @@ class InvalidRequestError(BookrunnerError):
     """A client's request is wrong; fields ``field``, ``value``, ``rule``."""
 
     code = "INVALID_REQUEST"
+
+
+class NotFoundError(BookrunnerError):
+    """A client asked for something that is not there; fields name it."""
+
+    code = "NOT_FOUND"
 
 
 class NotLiveError(BookrunnerError):

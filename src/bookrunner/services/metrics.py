@@ -19,14 +19,12 @@ import msgspec
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
 from bookrunner.core.enums import BookState
 from bookrunner.core.histogram import Histogram
-from bookrunner.kernels import layout
 from bookrunner.market.live_book import LiveBook
 
 RATE_WINDOW_SAMPLES = 10
 """Rates are over so many sampling intervals."""
 SAMPLE_INTERVAL_S = 1.0
 BYTES_PER_MEGABYTE = 1_000_000
-BASIS_POINTS = 10_000
 
 RECEIVE_TO_PARSED = "receive_to_parsed"
 PARSED_TO_BOOK = "parsed_to_book"
@@ -244,11 +242,8 @@ def book_metrics(live: LiveBook) -> dict[str, Any]:
 
 def spread_bps(live: LiveBook) -> float | None:
     """Return the spread over the mid in basis points; ``None`` when not live or a side is empty."""
-    view = live.book.view
-    bid, ask = view[layout.BEST_BID], view[layout.BEST_ASK]
-    if live.state is not BookState.LIVE or bid == layout.NO_BID or ask == layout.NO_ASK:
-        return None
-    return round(2 * BASIS_POINTS * (ask - bid) / (ask + bid), 4)
+    spread = live.book.spread_bps if live.state is BookState.LIVE else None
+    return None if spread is None else round(spread, 4)
 
 
 def _own_usage() -> ProcessUsage:
