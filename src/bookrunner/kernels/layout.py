@@ -1,19 +1,24 @@
 """The memory of one book: a flat int64 array, and what each word means.
 
-    [ header | symbol | scratch | bid ring | ask ring | bid outliers | ask outliers ]
+    [ header | symbol | stream | grid tables | scratch | bid ring | ask ring | bid outliers | ask outliers ]
 
 All state that the compiled road touches lives here, so that one call with ``(frame, words)`` scans, checks
 the sequence and applies. Prices are ticks, quantities are lots, both int64; a quantity of 0 means no level.
 
 The rings are dense ladders of ``WINDOW`` ticks, addressed by ``tick & (WINDOW - 1)``; the window covers
 ``[WINDOW_LOW, WINDOW_LOW + WINDOW)`` and moves with the market. Levels outside it are in the outlier arrays,
-ascending by tick, one ``(tick, lots)`` pair of arrays a side, whose capacity follows from the array's length.
+ascending by tick, one ``(tick, lots)`` pair of arrays a side. Room for ``MAX_OUTLIERS`` a side is laid out in
+memory that stays untouched (and so costs nothing) until it is used; ``OUTLIER_CAPACITY`` bounds how much is.
 """
 
 from __future__ import annotations
 
 WINDOW = 65_536
 """Ticks covered by each dense ladder; a power of two."""
+WINDOW_STEP = 4_096
+"""The window moves by whole steps."""
+MAX_OUTLIERS = 65_536
+"""Outliers a side that the memory has room for."""
 MAX_LEVELS = 8_192
 """Levels a side that one message may carry on the compiled road; more go through the typed decoder."""
 SYMBOL_BYTES = 64
@@ -28,7 +33,7 @@ ASK_LEVELS = 3
 WINDOW_LOW = 4  # first tick of the window, a multiple of WINDOW_STEP
 BID_OUTLIERS = 5  # outliers in use
 ASK_OUTLIERS = 6
-OUTLIER_CAPACITY = 7  # a side
+OUTLIER_CAPACITY = 7  # a side, at most MAX_OUTLIERS
 TRUSTED_LOW = 8  # lowest bid tick of the last snapshot: below it the book is known only where touched
 TRUSTED_HIGH = 9  # highest ask tick of the last snapshot
 # The sequence.
@@ -55,6 +60,10 @@ LOT_UNITS = 27
 # Configuration of the rule.
 RULE = 28  # one of RULE_*
 STRICT = 29  # 1: an id that does not follow is a gap even where the venue's documents are silent
+PRICE_TEXT_SCALE = (
+    30  # decimals that prices carried last, by which the next are scanned; MIXED_SCALE if not one
+)
+QUANTITY_TEXT_SCALE = 31
 # Counters of the stages, since the book was made.
 COUNT_MESSAGES = 32  # frames given to the scanner
 COUNT_BYTES = 33
@@ -67,25 +76,44 @@ COUNT_LEVELS = 39  # levels written
 COUNT_CROSSED = 40  # applied messages that left the book crossed
 COUNT_OFF_GRID = 41
 COUNT_SHIFTS = 42  # window moves
+STREAM_LENGTH = 46
 SYMBOL_LENGTH = 47
 HEADER_WORDS = 48
 
 SYMBOL_AT = HEADER_WORDS
 SYMBOL_WORDS = SYMBOL_BYTES // 8
-SCRATCH_AT = SYMBOL_AT + SYMBOL_WORDS
+STREAM_AT = SYMBOL_AT + SYMBOL_WORDS  # the symbol as stream names spell it (Binance: lower case)
+PRICE_TABLE_AT = (
+    STREAM_AT + SYMBOL_WORDS
+)  # by the decimals of the text: ticks = mantissa * numerator / denominator
+QUANTITY_TABLE_AT = (
+    PRICE_TABLE_AT + 19 * 3
+)  # rows of numerator, denominator, bits of the double 1 / denominator
+SCRATCH_AT = QUANTITY_TABLE_AT + 19 * 3
 BID_TICKS_AT = SCRATCH_AT
 BID_LOTS_AT = BID_TICKS_AT + MAX_LEVELS
 ASK_TICKS_AT = BID_LOTS_AT + MAX_LEVELS
 ASK_LOTS_AT = ASK_TICKS_AT + MAX_LEVELS
 BID_RING_AT = ASK_LOTS_AT + MAX_LEVELS
 ASK_RING_AT = BID_RING_AT + WINDOW
-OUTLIERS_AT = ASK_RING_AT + WINDOW
-# Outliers: bid ticks, bid lots, ask ticks, ask lots; OUTLIER_CAPACITY words each.
+BID_OUTLIER_TICKS_AT = ASK_RING_AT + WINDOW
+BID_OUTLIER_LOTS_AT = BID_OUTLIER_TICKS_AT + MAX_OUTLIERS
+ASK_OUTLIER_TICKS_AT = BID_OUTLIER_LOTS_AT + MAX_OUTLIERS
+ASK_OUTLIER_LOTS_AT = ASK_OUTLIER_TICKS_AT + MAX_OUTLIERS
+TOTAL_WORDS = ASK_OUTLIER_LOTS_AT + MAX_OUTLIERS
 
+MAX_SCALE = 18
+"""Decimals that a venue's text may carry."""
+MIXED_SCALE = -1
+"""TEXT_SCALE where the last message's texts did not agree."""
 NO_BID = -(2**62)
 """BEST_BID of an empty side."""
 NO_ASK = 2**62
 """BEST_ASK of an empty side."""
+
+BID = 1
+"""Side of the book, as in ``core.enums.Side``."""
+ASK = -1
 
 # --- SYNC -------------------------------------------------------------------------------------------------
 SYNC_BUFFERING = 0  # no snapshot: every update is to be buffered by the caller

@@ -1,0 +1,102 @@
+"""What every venue's sequence rule shares: holding back, dropping, and breaking the chain."""
+
+from __future__ import annotations
+
+from bookrunner.kernels.book import apply
+from bookrunner.kernels.jit import inlined
+from bookrunner.kernels.layout import (
+    APPLIED,
+    APPLIED_SNAPSHOT,
+    BUFFER,
+    COUNT_APPLIED,
+    COUNT_BUFFERED,
+    COUNT_BYTES,
+    COUNT_FALLBACK,
+    COUNT_GAPS,
+    COUNT_MESSAGES,
+    COUNT_OFF_GRID,
+    COUNT_OLD,
+    CROSSED,
+    FINAL_ID,
+    FULL,
+    GAP,
+    LAST_ID,
+    OFF_GRID,
+    OLD,
+    SNAPSHOT_ID,
+    STALE_RUN,
+    STALE_TOLERANCE,
+    SYNC,
+    SYNC_BUFFERING,
+    SYNC_LIVE,
+    UNEXPECTED,
+)
+
+
+@inlined
+def hold_back(words):
+    """Count an update that came before the snapshot."""
+    words[COUNT_BUFFERED] += 1
+    return BUFFER
+
+
+@inlined
+def break_chain(words):
+    """An update is missing: nothing more is applied until a snapshot. Only a live chain counts as a gap."""
+    if words[SYNC] == SYNC_LIVE:
+        words[COUNT_GAPS] += 1
+    words[SYNC] = SYNC_BUFFERING
+    words[STALE_RUN] = 0
+    return GAP
+
+
+@inlined
+def drop(words):
+    """Count an update at or before what the book holds; too many in a row while live break the chain."""
+    words[COUNT_OLD] += 1
+    if words[SYNC] == SYNC_LIVE:
+        words[STALE_RUN] += 1
+        if words[STALE_RUN] > STALE_TOLERANCE:
+            return break_chain(words)
+    return OLD
+
+
+@inlined
+def apply_due(words, due):
+    """Apply the message in scratch if the rule's verdict says that it is due, and move the chain."""
+    if due > APPLIED_SNAPSHOT:
+        return due
+    verdict = apply(words)
+    if verdict == FULL:
+        return FULL
+    words[LAST_ID] = words[FINAL_ID]
+    if due == APPLIED_SNAPSHOT:
+        words[SNAPSHOT_ID] = words[FINAL_ID]
+    words[STALE_RUN] = 0
+    words[COUNT_APPLIED] += 1
+    # A book that stays crossed has lost something: nothing more is applied until a snapshot.
+    words[SYNC] = SYNC_BUFFERING if verdict == CROSSED else SYNC_LIVE
+    return verdict
+
+
+@inlined
+def count_frame(words, size, verdict):
+    """Count a frame by its verdict; one that will be given again (OFF_GRID, FULL) counts then."""
+    if verdict == OFF_GRID:
+        words[COUNT_OFF_GRID] += 1
+        return
+    if verdict == FULL:
+        return
+    words[COUNT_MESSAGES] += 1
+    words[COUNT_BYTES] += size
+    if verdict == UNEXPECTED:
+        words[COUNT_FALLBACK] += 1
+
+
+@inlined
+def needed(scanned, due):
+    """Return what to do about a frame that is off the grid: nothing, where it is not due anyway."""
+    return due if due > APPLIED_SNAPSHOT else scanned
+
+
+_ = APPLIED

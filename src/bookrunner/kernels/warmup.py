@@ -1,0 +1,73 @@
+"""Have every kernel compiled before the first frame comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bookrunner.kernels import binance, book, bybit
+from bookrunner.kernels.layout import (
+    BID,
+    MAX_TRADES,
+    QUOTE_WIDTH,
+    RULE_BINANCE_FUTURES,
+    RULE_BYBIT,
+    TRADE_WIDTH,
+)
+
+
+def warm_up(progress: Callable[[str], None]) -> None:
+    """Call every kernel once on a book of its own, so that none compiles later.
+
+    Args:
+        progress: told ``"compiling kernel binance.depth_frame"`` and the like before each that is not in the
+            disk cache; the first run of a new version takes seconds, later ones milliseconds.
+    """
+    for function, arguments in _calls():
+        if not _is_cached(function):
+            module = function.py_func.__module__.rpartition(".")[2]
+            progress(f"compiling kernel {module}.{function.py_func.__name__}")
+        function(*arguments)
+
+
+def _calls() -> list[tuple[Any, tuple[object, ...]]]:
+    words = book.new_words(b"X", b"x", RULE_BINANCE_FUTURES, strict=True, outlier_capacity=1)
+    book.set_grid(words, 0, 1, 0, 1)
+    bybit_words = book.new_words(b"X", b"x", RULE_BYBIT, strict=True, outlier_capacity=1)
+    nothing = np.zeros(0, np.int64)
+    out = np.zeros(QUOTE_WIDTH, np.int64)
+    trades = np.zeros((MAX_TRADES, TRADE_WIDTH), np.int64)
+    frame = b""
+    return [
+        (binance.depth_frame, (frame, words)),
+        (binance.scan_depth, (frame, words)),
+        (binance.sequence, (words,)),
+        (binance.sequence_apply, (words,)),
+        (binance.scan_trades, (frame, words, trades)),
+        (binance.scan_quote, (frame, words, out)),
+        (bybit.depth_frame, (frame, bybit_words)),
+        (bybit.scan_depth, (frame, bybit_words)),
+        (bybit.sequence, (bybit_words,)),
+        (bybit.sequence_apply, (bybit_words,)),
+        (bybit.scan_trades, (frame, bybit_words, trades)),
+        (book.load_levels, (words, nothing, nothing, nothing, nothing)),
+        (book.top, (words, 1, out)),
+        (book.collect, (words, BID, nothing, nothing)),
+        (book.volume_to, (words, BID, 0, 1)),
+        (book.trim, (words, 1, 2)),
+        (book.clear, (words,)),
+        (book.apply, (words,)),
+    ]
+
+
+def _is_cached(function: Any) -> bool:
+    """Whether the disk cache, whose folder belongs to this version of the sources, knows this kernel."""
+    if function.overloads:
+        return True
+    folder = function.stats.cache_path
+    name = function.py_func.__qualname__
+    module = function.py_func.__module__.rpartition(".")[2]
+    return folder is not None and any(Path(folder).glob(f"{module}.{name}-*.nbi"))
