@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -71,7 +70,8 @@ class Session(WSListener):
         self._stats = stats
         self._clock = clock
         self._wall_ns = clock.wall_ns
-        self._on_message: Callable[[bytes, int], None] = listener.on_message
+        self._on_message = listener.on_message
+        self._max_message_bytes = max_message_bytes
         self._joiner = FragmentJoiner(max_message_bytes)
         # Frames at least this large need no second look; see ``_set_fast_lane``.
         self._fast_bytes = MAX_CONTROL_PAYLOAD_BYTES + 1
@@ -105,7 +105,8 @@ class Session(WSListener):
         """Stamp a frame and hand it on; the hot path of the process."""
         ts_recv_ns = self._wall_ns()
         message = frame.get_payload_as_bytes()
-        if len(message) < self._fast_bytes or not frame.fin:
+        # The upper bound stands here too: picows still delivers a frame that it has refused as too large.
+        if not self._fast_bytes <= len(message) <= self._max_message_bytes or not frame.fin:
             whole = self._inspect(frame, message)
             if whole is None:
                 return
@@ -129,6 +130,8 @@ class Session(WSListener):
 
     def _inspect(self, frame: WSFrame, payload: bytes) -> bytes | None:
         """Look at a frame that may not be a whole message; return the message if there is one."""
+        if self.ended is not None:
+            return None
         kind = frame.msg_type
         if kind not in _DATA_TYPES:
             if kind == WSMsgType.PONG:
@@ -157,7 +160,7 @@ class Session(WSListener):
 
     def _set_fast_lane(self) -> None:
         """Choose which frames skip ``_inspect``: asking for a frame's type costs more than all the rest."""
-        if self._joiner.joining:
+        if self.ended is not None or self._joiner.joining:
             self._fast_bytes = sys.maxsize
         elif self._liveness.awaiting_pong:
             self._fast_bytes = MAX_PONG_BYTES + 1
@@ -182,7 +185,7 @@ class Session(WSListener):
         """Begin to end the connection; the first reason stands, and no message is delivered after it."""
         if self.ended is None:
             self.ended = reason
-            self._on_message = _ignore
+            self._set_fast_lane()
             self._wake.set()
 
     async def attend(self) -> Disconnect:
@@ -234,7 +237,3 @@ class Session(WSListener):
 def _number(code: WSCloseCode) -> int:
     """Return a close code as a number; picows' stub hides that its enumerations are integers."""
     return int(cast("int", code))
-
-
-def _ignore(_message: bytes, _ts_recv_ns: int) -> None:
-    """Drop what arrives after the end."""

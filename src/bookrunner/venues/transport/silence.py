@@ -10,8 +10,6 @@ from enum import StrEnum
 
 import msgspec
 
-from bookrunner.core.clock import NANOSECONDS_PER_SECOND
-
 
 class Silence(StrEnum):
     """How a stream is silent."""
@@ -25,30 +23,33 @@ class Silence(StrEnum):
 class _Watched(msgspec.Struct):
     allowed_ns: int
     since_ns: int
-    """Last data, or the subscription when there was none."""
-    count: int
-    """Messages that the stream had brought when last looked at."""
+    """Last data, or the subscription while there was none."""
     any_data: bool = False
 
 
 class SilenceWatch:
     """Last data time of each stream of one connection; all times are monotonic nanoseconds.
 
-    Args:
-        silence_s: how long a stream may bring nothing, unless ``subscribed`` is told otherwise.
+    ``on_data`` is called for every message and only remembers the key. The time is taken when ``overdue`` is
+    asked, so it is as fine as the watchdog's tick.
     """
 
-    def __init__(self, silence_s: float) -> None:
-        self._allowed_ns = int(silence_s * NANOSECONDS_PER_SECOND)
+    def __init__(self) -> None:
         self._streams: dict[bytes, _Watched] = {}
+        self._seen: set[bytes] = set()
+        self.on_data = self._seen.add
+        """Say that the stream with this key brought a message; ignored where it is not watched."""
 
-    def subscribed(self, key: bytes, now_ns: int, *, count: int = 0, silence_s: float | None = None) -> None:
+    def subscribed(self, key: bytes, silence_ns: int, now_ns: int) -> None:
         """Begin to watch a stream, or begin anew: it was subscribed, or its subscription acknowledged, now.
 
-        ``count`` is where ``on_count`` starts from.
+        Args:
+            key: the stream's key.
+            silence_ns: how long it may bring nothing.
+            now_ns: monotonic time.
         """
-        allowed_ns = self._allowed_ns if silence_s is None else int(silence_s * NANOSECONDS_PER_SECOND)
-        self._streams[key] = _Watched(allowed_ns, now_ns, count)
+        self._seen.discard(key)
+        self._streams[key] = _Watched(silence_ns, now_ns)
 
     def unsubscribed(self, key: bytes) -> None:
         """Watch the stream no longer."""
@@ -57,33 +58,18 @@ class SilenceWatch:
     def clear(self) -> None:
         """Watch nothing: the connection is gone."""
         self._streams.clear()
-
-    def on_data(self, key: bytes, now_ns: int) -> None:
-        """The stream brought a message now. Streams that are not watched are ignored."""
-        watched = self._streams.get(key)
-        if watched is not None:
-            watched.since_ns = now_ns
-            watched.any_data = True
-
-    def on_count(self, key: bytes, count: int, now_ns: int) -> None:
-        """Say how many messages the stream has brought in all; a change means data since the last time asked.
-
-        The cheap form of ``on_data`` for streams that already count: called at the watchdog's tick.
-        """
-        watched = self._streams.get(key)
-        if watched is not None and count != watched.count:
-            watched.since_ns = now_ns
-            watched.count = count
-            watched.any_data = True
+        self._seen.clear()
 
     def overdue(self, now_ns: int) -> list[tuple[bytes, Silence]]:
         """Return the streams that have been silent for longer than they may, in the order of subscription."""
+        for key in self._seen:
+            watched = self._streams.get(key)
+            if watched is not None:
+                watched.since_ns = now_ns
+                watched.any_data = True
+        self._seen.clear()
         return [
             (key, Silence.WENT_SILENT if watched.any_data else Silence.NEVER_ANY_DATA)
             for key, watched in self._streams.items()
             if now_ns - watched.since_ns > watched.allowed_ns
         ]
-
-    def all_silent(self, now_ns: int) -> bool:
-        """Return whether every watched stream is overdue: then it is the connection that is dead."""
-        return bool(self._streams) and len(self.overdue(now_ns)) == len(self._streams)

@@ -179,9 +179,11 @@ class ReconnectingWebSocket:
             await session.attend()
             grace_s = self._settings.close_timeout_s
         finally:
-            self._session = None
             session.finish(Disconnect(DisconnectKind.CLOSING, detail="cancelled"))
-            await self._end(session, dialler, grace_s)
+            try:
+                await self._end(session, dialler, grace_s)
+            finally:
+                self._session = None
         return session
 
     async def _open(self, session: Session, dialler: Dialler) -> Disconnect | None:
@@ -231,7 +233,7 @@ class ReconnectingWebSocket:
         if ended is None:
             return
         if ended.kind not in _UNCOUNTED:
-            self.stats.count_error(ended.kind)
+            self.stats.count_error(ended.kind.value)
         _log.info("disconnected", connection=self._plan.name, reason=str(ended))
         if session.transport is None:
             dialler.abandon()
