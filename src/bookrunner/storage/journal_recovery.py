@@ -123,20 +123,30 @@ def _header_is_torn(segment: Segment) -> bool:
         return find_record_after(file.read(), segment.first_sequence - 1) < 0
 
 
-def _cut_tail(segment: Segment, offset: int, last_sequence: int, reason: str) -> TornTail:
-    with segment.path.open("r+b") as file:
+def valid_record_after(segment: Segment, offset: int, last_sequence: int) -> int:
+    """Return where, past a bad record at ``offset``, a valid later one begins in a raw segment; -1 for none.
+
+    None means that the bad record is a torn tail; otherwise the segment is damaged in the middle.
+    """
+    with segment.path.open("rb") as file:
         file.seek(offset)
-        tail = file.read()
-        following = find_record_after(tail, last_sequence)
-        if following >= 0:
-            raise JournalCorruptError(
-                "journal is damaged before its tail",
-                segment=segment.path.name,
-                offset=offset,
-                reason=reason,
-                next_valid_offset=offset + following,
-            )
+        following = find_record_after(file.read(), last_sequence)
+    return offset + following if following >= 0 else -1
+
+
+def _cut_tail(segment: Segment, offset: int, last_sequence: int, reason: str) -> TornTail:
+    following = valid_record_after(segment, offset, last_sequence)
+    if following >= 0:
+        raise JournalCorruptError(
+            "journal is damaged before its tail",
+            segment=segment.path.name,
+            offset=offset,
+            reason=reason,
+            next_valid_offset=following,
+        )
+    torn_bytes = segment.size_bytes() - offset
+    with segment.path.open("r+b") as file:
         file.truncate(offset)
         file.flush()
         os.fsync(file.fileno())
-    return TornTail(segment.path.name, offset, len(tail), reason)
+    return TornTail(segment.path.name, offset, torn_bytes, reason)
