@@ -14,8 +14,10 @@ from bookrunner.engine.ports.venue_feed import (
     ConnectionPlan,
     ConnectionPolicy,
     ControlReply,
+    DepthRule,
     RestRequest,
     Stream,
+    VenueFeed,
     Words,
 )
 from bookrunner.kernels.binance import scan_trades
@@ -70,7 +72,7 @@ class BinanceFeed:
     ) -> None:
         self.variant = variant
         self.venue = variant.venue
-        self.depth_rule = BinanceDepthRule(variant.rule)
+        self.depth_rule: DepthRule = BinanceDepthRule(variant.rule)
         self.policy = ConnectionPolicy(
             ping_message=None,
             ping_interval_s=PING_INTERVAL_S,
@@ -181,7 +183,7 @@ class BinanceFeed:
         return protocol.decode_mark_price(frame)
 
 
-FEEDS: dict[str, Callable[..., BinanceFeed]] = {
+FEEDS: dict[str, Callable[..., VenueFeed]] = {
     venue: partial(BinanceFeed, variant) for venue, variant in VARIANTS.items()
 }
 """Makes the feed of each venue id; keyword arguments as ``BinanceFeed``'s."""

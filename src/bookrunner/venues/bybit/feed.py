@@ -15,8 +15,10 @@ from bookrunner.engine.ports.venue_feed import (
     ConnectionPlan,
     ConnectionPolicy,
     ControlReply,
+    DepthRule,
     RestRequest,
     Stream,
+    VenueFeed,
     Words,
 )
 from bookrunner.kernels.bybit import scan_trades
@@ -87,7 +89,7 @@ class BybitFeed:
             )
         self.variant = variant
         self.venue = variant.venue
-        self.depth_rule = BybitDepthRule()
+        self.depth_rule: DepthRule = BybitDepthRule()
         self.policy = ConnectionPolicy(
             ping_message=protocol.PING,
             ping_interval_s=PING_INTERVAL_S,
@@ -207,7 +209,7 @@ class BybitFeed:
         return self._tickers.mark_price(frame)
 
 
-FEEDS: dict[str, Callable[..., BybitFeed]] = {
+FEEDS: dict[str, Callable[..., VenueFeed]] = {
     venue: partial(BybitFeed, variant) for venue, variant in VARIANTS.items()
 }
 """Makes the feed of each venue id; keyword arguments as ``BybitFeed``'s."""

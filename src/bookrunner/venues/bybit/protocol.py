@@ -166,8 +166,9 @@ def topic_of(frame: bytes) -> str | None:
         return None
 
 
-def _require(topic: str, kind: str) -> None:
-    if not topic.startswith(kind):
+def _require(topic: str, kind: str, symbol: str | None = None) -> None:
+    """Refuse a message of another kind, or whose topic names another symbol than its data."""
+    if not topic.startswith(kind) or not (symbol is None or topic.endswith("." + symbol)):
         raise malformed("wrong_topic", topic[:80])
 
 
@@ -178,7 +179,7 @@ def decode_depth(frame: bytes) -> DepthUpdate:
         MalformedFrameError: it is none.
     """
     book = decode_json(_BOOK, frame)
-    _require(book.topic, "orderbook.")
+    _require(book.topic, "orderbook.", book.data.symbol)
     return DepthUpdate(
         symbol=book.data.symbol,
         snapshot=book.type == "snapshot" or book.data.update_id == RESTART_ID,
@@ -202,6 +203,8 @@ def decode_trades(frame: bytes, grid: Grid) -> list[Trade]:
     """
     trades = decode_json(_TRADES, frame)
     _require(trades.topic, "publicTrade.")
+    for symbol in {trade.symbol for trade in trades.data}:
+        _require(trades.topic, "publicTrade.", symbol)
     ts_event_ns = time_ns(trades.ts)
     return [
         Trade(
@@ -287,7 +290,7 @@ class Tickers:
             MalformedFrameError: it is none.
         """
         ticker = decode_json(_TICKER, frame)
-        _require(ticker.topic, "tickers.")
+        _require(ticker.topic, "tickers.", ticker.data.symbol)
         merged = self._merge(ticker)
         if merged is None or not any(getattr(ticker.data, name) for name in _MARK_FIELDS):
             return None

@@ -42,9 +42,9 @@ class _Snapshot(msgspec.Struct):
     ts: Time = 0
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    list: list[msgspec.Raw]
-    next_page_cursor: str = ""
+class _Page(msgspec.Struct):
+    entries: list[msgspec.Raw] = msgspec.field(name="list")
+    next_page_cursor: str = msgspec.field(name="nextPageCursor", default="")
 
 
 class _PriceFilter(msgspec.Struct, rename="camel"):
@@ -135,7 +135,7 @@ def decode_instruments(variant: Variant, body: bytes) -> list[Instrument]:
         VenueRejectError: it is a refusal.
     """
     page = decode_json(_PAGE, result_of(body))
-    instruments = (_instrument(variant, raw) for raw in page.list)
+    instruments = (_instrument(variant, raw) for raw in page.entries)
     return [instrument for instrument in instruments if instrument is not None]
 
 
