@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bookrunner.core.enums import Side
-from bookrunner.core.errors import OffGridError
+from bookrunner.core.errors import BookrunnerError, OffGridError
 from bookrunner.kernels import binance, bybit, layout
 from bookrunner.kernels import book as kernels
 from bookrunner.market.instrument import Grid
@@ -20,6 +20,15 @@ Levels = tuple[list[int], list[int], list[int], list[int]]
 ChecksumHook = Callable[[list[int], list[int], list[int], list[int], Grid], int]
 
 _NO_INTS = np.zeros(0, np.int64)
+
+
+_COUNTERS = slice(layout.COUNT_MESSAGES, layout.COUNT_SHIFTS + 1)
+
+
+class BookFullError(BookrunnerError):
+    """A book has as many levels far from the market as it may hold; fields ``symbol``, ``capacity``."""
+
+    code = "BOOK_FULL"
 
 
 class OrderBook:
@@ -194,7 +203,7 @@ class OrderBook:
         Outliers are given more room if the snapshot needs it.
 
         Raises:
-            OffGridError: the snapshot spans more levels outside the window than ``layout.MAX_OUTLIERS``.
+            BookFullError: the snapshot spans more levels outside the window than ``layout.MAX_OUTLIERS``.
             ValueError: a tick or quantity is out of range, or arrays of a side differ in length.
         """
         arrays = _message(bid_ticks, bid_lots, ask_ticks, ask_lots)
@@ -252,6 +261,23 @@ class OrderBook:
         """Forget all levels; updates are held back until a snapshot."""
         kernels.clear(self.words)
 
+    def unsync(self) -> None:
+        """Keep the levels but forget the chain: updates are held back until a snapshot."""
+        self.view[layout.SYNC] = layout.SYNC_BUFFERING
+        self.view[layout.STALE_RUN] = self.view[layout.CROSSED_RUN] = 0
+
+    def take_counters(self, other: OrderBook) -> None:
+        """Go on counting where ``other`` stands; for a book that takes another's place."""
+        self.words[_COUNTERS] = other.words[_COUNTERS]
+
+    def fits(self, grid: Grid) -> bool:
+        """Whether every level lies on ``grid``, so that ``rescale`` would succeed."""
+        try:
+            self._moved(grid)
+        except OffGridError:
+            return False
+        return True
+
     def trim(
         self, *, low_tick: int | None = None, high_tick: int | None = None, levels: int | None = None
     ) -> int:
@@ -272,11 +298,11 @@ class OrderBook:
         """Double the room for levels outside the window.
 
         Raises:
-            OffGridError: it is already at ``layout.MAX_OUTLIERS``.
+            BookFullError: it is already at ``layout.MAX_OUTLIERS``.
         """
         capacity = self.view[layout.OUTLIER_CAPACITY]
         if capacity >= layout.MAX_OUTLIERS:
-            raise OffGridError("too many levels far from the market", symbol=self.symbol, capacity=capacity)
+            raise BookFullError("too many levels far from the market", symbol=self.symbol, capacity=capacity)
         self.view[layout.OUTLIER_CAPACITY] = min(2 * capacity, layout.MAX_OUTLIERS)
 
     def rescale(self, grid: Grid) -> None:
@@ -285,16 +311,7 @@ class OrderBook:
         Raises:
             OffGridError: a level does not lie on the new grid; the book is left as it was.
         """
-        old = self.grid
-        price = (old.tick_units * 10**grid.price_scale, grid.tick_units * 10**old.price_scale)
-        quantity = (old.lot_units * 10**grid.quantity_scale, grid.lot_units * 10**old.quantity_scale)
-        bid_ticks, bid_lots, ask_ticks, ask_lots = self.levels()
-        moved = (
-            _rescaled(bid_ticks, *price, self.symbol),
-            _rescaled(bid_lots, *quantity, self.symbol),
-            _rescaled(ask_ticks, *price, self.symbol),
-            _rescaled(ask_lots, *quantity, self.symbol),
-        )
+        price, moved = self._moved(grid)
         trusted_low, trusted_high = self.view[layout.TRUSTED_LOW], self.view[layout.TRUSTED_HIGH]
         crossed = self.view[layout.CROSSED_RUN]
         while kernels.load_levels(self.words, *moved) == layout.FULL:
@@ -303,6 +320,19 @@ class OrderBook:
         self.view[layout.TRUSTED_LOW] = -(-trusted_low * price[0] // price[1])
         self.view[layout.TRUSTED_HIGH] = trusted_high * price[0] // price[1]
         self.view[layout.CROSSED_RUN] = crossed
+
+    def _moved(self, grid: Grid) -> tuple[tuple[int, int], tuple[Ints, Ints, Ints, Ints]]:
+        """Return the ratio of prices and the levels on another grid; raises OffGridError."""
+        old = self.grid
+        price = (old.tick_units * 10**grid.price_scale, grid.tick_units * 10**old.price_scale)
+        quantity = (old.lot_units * 10**grid.quantity_scale, grid.lot_units * 10**old.quantity_scale)
+        bid_ticks, bid_lots, ask_ticks, ask_lots = self.levels()
+        return price, (
+            _rescaled(bid_ticks, *price, self.symbol),
+            _rescaled(bid_lots, *quantity, self.symbol),
+            _rescaled(ask_ticks, *price, self.symbol),
+            _rescaled(ask_lots, *quantity, self.symbol),
+        )
 
 
 def _padded(levels: Levels) -> tuple[tuple[int | None, ...], ...]:

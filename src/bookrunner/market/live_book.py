@@ -261,8 +261,8 @@ class LiveBook:
         try:
             self.book.grow()
         except BookFullError:
-            self.book.trim_levels(self.book.outlier_capacity // 2)
-            self._owner.on_evidence(self, "trimmed", {"outlier_capacity": self.book.outlier_capacity})
+            deleted = self.book.trim(levels=layout.MAX_OUTLIERS // 2)
+            self._owner.on_evidence(self, "trimmed", {"levels": deleted})
         self._words = self.book.words
 
     # --- buffering and gaps -----------------------------------------------------------------------------
