@@ -63,7 +63,7 @@ def test_binance_recording_ends_in_the_naive_book(name: str) -> None:
         pytest.skip("the recorded market data is not beside this checkout")
     books, reports = play_books(paths, venue)
     # The naive rebuild takes a snapshot whenever it comes; diffs before it wait.
-    expected = rebuild_binance(sorted(paths, key=lambda path: "_rest" not in path.name), futures=futures)
+    expected = rebuild_binance(sorted(paths, key=lambda path: "_rest" in path.name), futures=futures)
     assert {live.symbol for live in books} == set(expected)
     assert sum(report.bad_lines for report in reports) == 0
     for live in books:

@@ -60,10 +60,13 @@ def table_lines(
     """
     bold, dim, reset = (_BOLD, _DIM, _RESET) if colour else ("", "", "")
     rates, process = metrics["rates"], metrics["process"]
-    lines = [
-        f"{bold}bookrunner{reset}  up {metrics['uptime_s']:.0f} s   {rates['messages_per_s']:,.0f} messages/s   "
+    summary = (
+        f"up {metrics['uptime_s']:.0f} s   {rates['messages_per_s']:,.0f} messages/s   "
         f"{rates['updates_per_s']:,.0f} updates/s   {rates['trades_per_s']:,.0f} trades/s   "
-        f"{process['rss_mb']:.0f} MB   {process['cpu_percent']:.0f} % of a core",
+        f"{process['rss_mb']:.0f} MB   {process['cpu_percent']:.0f} % of a core"
+    )
+    lines = [
+        f"{bold}bookrunner{reset}  {summary}",
         "",
         f"{dim}{_HEADING}{reset}",
     ]

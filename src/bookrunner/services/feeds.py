@@ -19,9 +19,11 @@ from bookrunner.core.enums import BookState, Channel
 from bookrunner.core.errors import (
     BannedError,
     ConfigurationError,
+    DiskLowError,
     JournalFullError,
     ProtocolError,
     RateLimitedError,
+    StorageError,
     TransportError,
     VenueRejectError,
 )
@@ -92,7 +94,7 @@ class FeedConnection:
         if self._journal is not None:
             try:
                 self._journal.append(RecordKind.FRAME, self._source, ts_recv_ns, message)
-            except JournalFullError as error:
+            except (JournalFullError, DiskLowError) as error:
                 self._journal_full(error)
                 return
         key = self._session_message(message, ts_recv_ns)
@@ -117,10 +119,10 @@ class FeedConnection:
         if self._journal is not None:
             try:
                 self._journal.append(kind, self._source, self._wall_ns(), payload)
-            except JournalFullError as error:
+            except (JournalFullError, DiskLowError) as error:
                 self._journal_full(error)
 
-    def _journal_full(self, error: JournalFullError) -> None:
+    def _journal_full(self, error: StorageError) -> None:
         """Cut the connection: an update that is not in the journal must not change a book."""
         log.error("journal_full", connection=self.plan.name, error=str(error))
         self.client.reconnect("journal_full")

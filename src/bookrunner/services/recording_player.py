@@ -12,12 +12,13 @@ from heapq import merge
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import structlog
 
-from bookrunner.core.enums import InstrumentKind
+from bookrunner.core.enums import Channel, InstrumentKind
 from bookrunner.core.errors import BookrunnerError, InvalidRequestError
 from bookrunner.engine.ports.market_sink import MarketSink
-from bookrunner.engine.ports.venue_feed import ControlReply, VenueFeed
+from bookrunner.engine.ports.venue_feed import ControlReply, Stream, VenueFeed
 from bookrunner.market.instrument import Grid, Instrument
 from bookrunner.market.live_book import LiveBook, LiveBooks
 from bookrunner.services.venue_session import VenueSession
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 UNKNOWN_GRID = Grid(0, 1, 0, 1)
 """Stands in until the first snapshot tells the grid."""
+ONE_LEVEL = "1"
+"""``Stream.detail`` of a quote stream whose messages are books of one level (Bybit ``orderbook.1``)."""
 _SNAPSHOT_MARK = b'"lastUpdateId"'
 _MARK_WITHIN = 20
 """A Binance snapshot names its id within its first bytes."""
@@ -60,6 +63,9 @@ class RecordingPlayer:
         self._sessions: dict[str, VenueSession] = {}
         self._venue_of_url: dict[str, str | None] = {}
         self._listed: dict[tuple[str, str], Instrument] = {}
+        self._early_snapshot: RecordedMessage | None = None
+        self._deep: set[tuple[str, str]] = set()
+        self._shallow: dict[tuple[str, str], Stream] = {}
 
     def play(self, *recordings: Iterable[RecordedMessage]) -> None:
         """Play recordings together, in the order of their receive times."""
@@ -87,6 +93,9 @@ class RecordingPlayer:
         if not session.is_routed(session.key_of(frame)):
             self._discover(session, frame)
         session.on_message(frame, message.ts_recv_ns)
+        if self._early_snapshot is not None and session.feed.depth_rule.snapshot_from_rest:
+            early, self._early_snapshot = self._early_snapshot, None
+            self._rest(early)
 
     def _session_for(self, frame: bytes, url: str) -> VenueSession | None:
         venue = self._venue
@@ -119,7 +128,21 @@ class RecordingPlayer:
         stream = session.feed.stream_of(session.key_of(frame)) or session.feed.identify(frame)
         if stream is None or session.is_routed(stream.key):
             return
-        session.route(stream, self._live(session, stream.symbol))
+        live = self._live(session, stream.symbol)
+        if stream.channel is Channel.QUOTES and stream.detail == ONE_LEVEL:
+            # Where a recording holds nothing deeper, the one-level book is the book.
+            if (live.venue, live.symbol) in self._deep:
+                session.route(stream, live)
+                return
+            self._shallow[live.venue, live.symbol] = stream
+            stream = msgspec.structs.replace(stream, channel=Channel.DEPTH)
+        elif stream.channel is Channel.DEPTH:
+            self._deep.add((live.venue, live.symbol))
+            shallow = self._shallow.pop((live.venue, live.symbol), None)
+            if shallow is not None:
+                session.route(shallow, live)
+                live.invalidate("deeper_stream", 0)
+        session.route(stream, live)
 
     def _live(self, session: VenueSession, symbol: str) -> LiveBook:
         venue = session.feed.venue
@@ -151,7 +174,9 @@ class RecordingPlayer:
                     self._listed[instrument.venue, instrument.symbol] = instrument
                 return
             live = self._snapshot_target(session, message)
-            if live is None:
+            if live is None and not len(self.books):
+                self._early_snapshot = message  # it says not whose it is; the first frames will
+            elif live is None:
                 self.unrecognised += 1
             else:
                 live.on_snapshot(feed.decode_snapshot(live.symbol, message.payload), message.ts_recv_ns)

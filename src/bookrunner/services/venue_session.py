@@ -132,9 +132,9 @@ class VenueSession:
             try:
                 handle(live, frame, ts_recv_ns)
             except OffGridError as error:
-                value = str(error.fields["value"])
-                of_price = error.fields["field"] == "price"
-                live.refine(value if of_price else "", "" if of_price else value, ts_recv_ns)
+                live.refine(
+                    str(error.fields.get("price", "")), str(error.fields.get("quantity", "")), ts_recv_ns
+                )
             else:
                 return
         handle(live, frame, ts_recv_ns)

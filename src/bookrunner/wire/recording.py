@@ -111,10 +111,13 @@ def format_of(name: str) -> RecordingFormat:
         ValueError: no known suffix, below an optional ``.gz`` or ``.zst``.
     """
     stem = name.lower().removesuffix(".gz").removesuffix(".zst")
+    if stem.endswith(".json"):
+        return RecordingFormat.JSONL
     for fmt in RecordingFormat:
         if stem.endswith("." + fmt.value):
             return fmt
-    raise ValueError(f"not a recording: {name!r}; the name must end in .ndlog, .cfraw or .jsonl (.gz, .zst)")
+    rule = "the name must end in .ndlog, .cfraw, .jsonl or .json (.gz, .zst)"
+    raise ValueError(f"not a recording: {name!r}; {rule}")
 
 
 def read_messages(
