@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bookrunner.app.commands.venue import venue
 from bookrunner.core.errors import BookrunnerError, ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -106,8 +107,9 @@ def books(
         list[Path] | None,
         typer.Option("--from", metavar="RECORDING", help="Play a recording; may be repeated."),
     ] = None,
-    venue: Annotated[
-        str | None, typer.Option(help="Venue id such as binance_usdm; inferred where the frames tell.")
+    venue_id: Annotated[
+        str | None,
+        typer.Option("--venue", help="Venue id such as binance_usdm; inferred where the frames tell."),
     ] = None,
     depth: Annotated[int, typer.Option(min=1, max=1_000, help="Levels a side.")] = 10,
     as_json: JsonOption = False,
@@ -118,47 +120,12 @@ def books(
 
     if recordings:
         _quiet_logging(config)
-        command.books_from_recordings(recordings, venue, depth, as_json=as_json)
+        command.books_from_recordings(recordings, venue_id, depth, as_json=as_json)
     else:
-        _leave(command.live_books(_settings(config), venue, depth, as_json=as_json))
+        _leave(command.live_books(_settings(config), venue_id, depth, as_json=as_json))
 
 
-@app.command("venue")
-def venue_command(
-    *,
-    config: ConfigOption = None,
-    host: Annotated[str | None, typer.Option(help="Loopback address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port; 0 picks a free one.")] = None,
-    recordings: Annotated[
-        list[Path] | None, typer.Option("--recording", help="Frames to replay; default: the packaged sample.")
-    ] = None,
-    speed: Annotated[float | None, typer.Option(min=0.001, max=1_000, help="Replay speed.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the synthetic market and the faults.")
-    ] = None,
-    symbols: Annotated[str | None, typer.Option(help="Synthetic symbols, separated by commas.")] = None,
-    faults: Annotated[Path | None, typer.Option(help="JSON file with the plan of faults.")] = None,
-    duration: DurationOption = None,
-) -> None:
-    """Run the venue simulator: the venues' own protocols on loopback."""
-    import msgspec
-
-    settings = _settings(config)
-    given = {"host": host, "port": port, "speed": speed, "seed": seed}
-    simulator = msgspec.structs.replace(
-        settings.simulator, **{name: value for name, value in given.items() if value is not None}
-    )
-    from bookrunner.app.commands.venue import venue as command
-
-    _leave(
-        command(
-            simulator,
-            recordings=recordings or [],
-            symbols=[symbol for symbol in (symbols or "").split(",") if symbol],
-            faults=faults,
-            duration_s=duration,
-        )
-    )
+app.command("venue")(venue)
 
 
 @app.command("import")
@@ -168,14 +135,16 @@ def import_command(
     journal: Annotated[
         Path | None, typer.Option(help="Also write the raw frames to this journal folder.")
     ] = None,
-    venue: Annotated[str | None, typer.Option(help="Venue id, where the frames do not tell.")] = None,
+    venue_id: Annotated[
+        str | None, typer.Option("--venue", help="Venue id, where the frames do not tell.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Bring recorded frames into the catalogue and the journal."""
     settings = _settings(config)
     from bookrunner.app.commands.import_recording import import_recordings as command
 
-    _leave(command(recordings, catalogue or Path(settings.recorder.path), journal, venue))
+    _leave(command(recordings, catalogue or Path(settings.recorder.path), journal, venue_id))
 
 
 @app.command()
@@ -183,6 +152,7 @@ def doctor(
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    venues: Annotated[bool, typer.Option("--venues", help="Also ask the venues for their time.")] = False,
     settings_table: Annotated[
         bool, typer.Option("--settings-table", help="Print the configuration table in Markdown and stop.")
     ] = False,
@@ -190,7 +160,7 @@ def doctor(
     """Check the machine, the settings, the ports, the clock and the disk."""
     from bookrunner.app.commands.doctor import doctor as command
 
-    _leave(command(config, as_json=as_json, only_table=settings_table))
+    _leave(command(config, as_json=as_json, only_table=settings_table, ask_venues=venues))
 
 
 JournalPath = Annotated[Path | None, typer.Argument(help="Journal folder; default: journal.path.")]
@@ -221,15 +191,30 @@ def journal_cat(
     path: JournalPath = None,
     config: ConfigOption = None,
     first: Annotated[int, typer.Option("--from", min=1, help="First sequence number.")] = 1,
+    last: Annotated[int | None, typer.Option("--to", min=1, help="Last sequence number.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most records to print.")] = None,
     source: Annotated[
         str | None, typer.Option(help="Only this source, such as binance_usdm/public/0.")
     ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, such as frame.")] = None,
+    since: Annotated[str | None, typer.Option(help="Earliest receive time, ISO 8601 or ns.")] = None,
+    until: Annotated[str | None, typer.Option(help="First receive time not printed.")] = None,
 ) -> None:
     """Print records, one JSON object a line."""
     from bookrunner.app.commands import journal
 
-    _leave(journal.cat(_journal_path(path, config), first=first, limit=limit, source=source))
+    _leave(
+        journal.cat(
+            _journal_path(path, config),
+            first=first,
+            last=last,
+            limit=limit,
+            source=source,
+            kind=kind,
+            since=since,
+            until=until,
+        )
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
