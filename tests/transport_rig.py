@@ -111,8 +111,8 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0)
 
 
-def dice() -> random.Random:
-    return random.Random(7)  # noqa: S311 - jitter needs no secrecy
+def dice(seed: int = 7) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - jitter needs no secrecy
 
 
 class Peer(WSListener):

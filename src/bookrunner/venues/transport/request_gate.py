@@ -130,7 +130,7 @@ class RequestGate:
     def refuse(self, block: Block, retry_after_s: float | None, now_ns: int) -> float:
         """The venue refused: stop everything for as long as it asks; return the seconds from now.
 
-        Without a time a block is twice the last one, up to the longest ban that is documented. A block is never
+        Without a time a block is twice the last one, up to the longest documented ban. A block is never
         shortened, and requests that were in flight when it began do not make the next one longer.
         """
         if now_ns >= self._blocked_until_ns:
