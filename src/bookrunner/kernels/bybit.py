@@ -326,7 +326,7 @@ def _hexadecimal(base, at, digits):
 
 @inlined
 def _scan_trade_id(base, at, size):
-    """Scan a quoted UUID or number of at most 18 digits; return (high, low, next offset)."""
+    """Scan a quoted UUID or number; return (high, low, next offset)."""
     at += 1
     if at + 37 <= size and load8(base + at - 1) == 34 and load8(base + at + 36) == 34:
         first, good_1 = _hexadecimal(base, at, 8)

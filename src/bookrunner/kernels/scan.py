@@ -38,6 +38,8 @@ _PAIR_WEIGHTS_HIGH = 100 + (1_000_000 << 32)
 _PAIR_WEIGHTS_LOW = 1 + (10_000 << 32)
 _TRUE = literal(b"true")
 _FALSE = literal(b"false")
+_LAST_MILLISECOND = 9_223_372_036_854  # the last that fits int64 nanoseconds, in the year 2262
+_LAST_MICROSECOND = 9_223_372_036_854_775
 _POWERS = np.array([10**i for i in range(19)], np.int64)
 
 
@@ -63,7 +65,7 @@ def eight_digits(word):
 
 @inlined
 def scan_integer(base, at, size):
-    """Scan a JSON integer >= 0 of at most 18 digits; return (value, next offset, digits)."""
+    """Scan a JSON integer of 0 to 2**63 - 1; return (value, next offset, digits)."""
     value = 0
     digits = 0
     while True:
@@ -78,7 +80,8 @@ def scan_integer(base, at, size):
             value = value * _POWERS[count] + eight_digits(word << (64 - 8 * count))
         digits += count
         break
-    if digits == 0 or digits > 18 or (digits > 1 and load8(base + at) == 48):
+    # Nineteen digits beyond 2**63 - 1 wrap to a negative value, never to a positive one.
+    if digits == 0 or digits > 19 or value < 0 or (digits > 1 and load8(base + at) == 48):
         return 0, FAIL, 0
     return value, at + digits, digits
 
@@ -87,9 +90,9 @@ def scan_integer(base, at, size):
 def scan_time(base, at, size):
     """Scan a Unix time in milliseconds (13 digits) or microseconds (16); return (ns, next offset)."""
     value, after, digits = scan_integer(base, at, size)
-    if digits == 13:
+    if digits == 13 and value <= _LAST_MILLISECOND:
         return value * 1_000_000, after
-    if digits == 16:
+    if digits == 16 and value <= _LAST_MICROSECOND:
         return value * 1_000, after
     return 0, FAIL
 
