@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conformance.cases import FEEDS, VENUES, depth_frame, live_book
 
 from bookrunner.core.errors import MalformedFrameError
 from bookrunner.kernels import layout
 from bookrunner.venues.binance.variants import VARIANTS as BINANCE
+from conformance.cases import FEEDS, VENUES, depth_frame, live_book
 
 PRICE, QUANTITY = b'"98"', b'"765"'
 

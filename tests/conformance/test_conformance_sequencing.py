@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from conformance.cases import FEEDS, VENUES, Levels, depth_frame, live_book
 
 from bookrunner.kernels import layout
 from bookrunner.kernels.layout import APPLIED, APPLIED_SNAPSHOT, BUFFER, GAP, OLD
 from bookrunner.market.book import OrderBook
+from conformance.cases import FEEDS, VENUES, Levels, depth_frame, live_book
 
 BUFFERING, BRIDGING, LIVE = layout.SYNC_BUFFERING, layout.SYNC_BRIDGING, layout.SYNC_LIVE
 FUTURES = ("binance_usdm", "binance_coinm")

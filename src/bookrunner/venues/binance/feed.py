@@ -15,6 +15,7 @@ from bookrunner.engine.ports.venue_feed import (
     ConnectionPolicy,
     ControlReply,
     DepthRule,
+    RateLimit,
     RestRequest,
     Stream,
     VenueFeed,
@@ -73,6 +74,7 @@ class BinanceFeed:
         self.variant = variant
         self.venue = variant.venue
         self.depth_rule: DepthRule = BinanceDepthRule(variant.rule)
+        self.request_limit = RateLimit(variant.request_weight_per_minute, 60)
         self.policy = ConnectionPolicy(
             ping_message=None,
             ping_interval_s=PING_INTERVAL_S,
@@ -81,6 +83,7 @@ class BinanceFeed:
             messages_per_second=variant.messages_per_second,
             silence_s=SILENCE_S[Channel.DEPTH],
         )
+        self.request_limit = RateLimit(weight=variant.request_weight_per_minute, window_s=60)
         self._suffixes = {
             **_SUFFIXES,
             Channel.DEPTH: depth_stream,

@@ -16,6 +16,7 @@ from bookrunner.engine.ports.venue_feed import (
     ConnectionPolicy,
     ControlReply,
     DepthRule,
+    RateLimit,
     RestRequest,
     Stream,
     VenueFeed,
@@ -34,8 +35,12 @@ LIFETIME_S = 24 * 3600.0
 PING_INTERVAL_S = 20.0
 """The venue asks for ``{"op":"ping"}`` every 20 s and cuts after 10 idle minutes."""
 PONG_TIMEOUT_S = 10.0
+REQUEST_LIMIT = RateLimit(weight=600, window_s=5)
+"""Requests from one address; every request weighs 1."""
 MESSAGES_PER_SECOND = 10
 """Ours: the venue bounds connections, not messages."""
+REQUESTS, REQUESTS_WINDOW_S = 600, 5
+"""BB rate-limit: requests per window of one address; every request weighs 1."""
 SILENCE_S = {
     Channel.DEPTH: 10.0,
     # Unchanged, it is repeated every 3 s.
@@ -90,6 +95,7 @@ class BybitFeed:
         self.variant = variant
         self.venue = variant.venue
         self.depth_rule: DepthRule = BybitDepthRule()
+        self.request_limit = RateLimit(REQUESTS, REQUESTS_WINDOW_S)
         self.policy = ConnectionPolicy(
             ping_message=protocol.PING,
             ping_interval_s=PING_INTERVAL_S,
@@ -98,6 +104,7 @@ class BybitFeed:
             messages_per_second=MESSAGES_PER_SECOND,
             silence_s=SILENCE_S[Channel.DEPTH],
         )
+        self.request_limit = REQUEST_LIMIT
         self._quote_depth = 0 if depth == QUOTE_DEPTH else QUOTE_DEPTH
         self._topics = {
             Channel.DEPTH: f"orderbook.{depth}.",
