@@ -1,34 +1,32 @@
-# Every target sets up .venv by itself; nothing but python3 and make is needed.
+# Every target sets up .venv by itself; nothing but python3 (3.11 or later) and make is needed.
+# Recipes are silent: what a command prints on standard output is all that is there.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PIP    := -m pip --quiet --disable-pip-version-check --no-input
+CODE   := src tests benchmarks
 ARGS   ?=
 
 .PHONY: run test lint format bench soak fuzz lock clean
 .SILENT:
-
-$(STAMP): pyproject.toml requirements.lock
-	test -x $(BIN)/python || { echo "setting up $(VENV) ..." >&2; $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock 1>&2
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . 1>&2
-	touch $@
+.DELETE_ON_ERROR:
 
 run: $(STAMP)
 	$(BIN)/bookrunner run --demo $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
@@ -37,10 +35,22 @@ soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 fuzz: $(STAMP)
-	$(BIN)/python -m pytest -n 2 tests/property --hypothesis-profile=long $(ARGS)
+	$(BIN)/python -m pytest -n auto tests/property --hypothesis-profile=long $(ARGS)
 
-lock: $(STAMP)
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+# Everything comes pinned from the lock; the package itself is built by the pinned hatchling.
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/python || { echo "setting up $(VENV) ..." >&2; $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python $(PIP) install --requirement requirements.lock >&2
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable . >&2
+	touch $@
+
+# Resolved afresh in an environment of its own, so that nothing installed by hand slips in.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python $(PIP) install --editable '.[dev]' >&2
+	$(VENV)-lock/bin/python -m pip freeze --exclude-editable > requirements.lock
+	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

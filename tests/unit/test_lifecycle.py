@@ -153,8 +153,10 @@ async def test_the_first_signal_stops_and_the_second_leaves_at_once(
 
 
 PROCESS = """
-import asyncio, sys
-from bookrunner.app.lifecycle import run_process
+import asyncio, sys, time
+from bookrunner.app import lifecycle
+
+lifecycle.SHUTDOWN_S = {limit_s}
 
 class Service:
     name = "only"
@@ -162,18 +164,27 @@ class Service:
     async def run(self): await self.stopping.wait()
     async def stop(self): {stop}
 
-sys.exit(run_process(lambda: [Service()], on_started=lambda: print("ready", flush=True)))
+async def main():
+    group = lifecycle.ServiceGroup([Service()])
+    async with lifecycle.signals_handled(group):
+        return await group.run(on_started=lambda: print("ready", flush=True))
+
+sys.exit(asyncio.run(main()))
 """
 
 
-@pytest.mark.parametrize(("stop", "signals", "code"), [
-    ("self.stopping.set()", 1, 0),
-    ("print('stopping', flush=True); await asyncio.Event().wait()", 2, 143),
-])  # fmt: skip
-def test_a_process_obeys_sigterm(stop: str, signals: int, code: int) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PROCESS.format(stop=stop)], stdout=subprocess.PIPE, text=True
-    ) as process:
+@pytest.mark.parametrize(
+    ("stop", "limit_s", "signals", "code"),
+    [
+        ("self.stopping.set()", 60, 1, 0),
+        ("print('stopping', flush=True); await asyncio.Event().wait()", 60, 2, 143),
+        ("time.sleep(60)", 0.1, 1, 1),
+    ],
+    ids=["stops", "leaves at the second signal", "leaves a blocked loop when its time is up"],
+)
+def test_a_process_ends_when_told_to(stop: str, limit_s: float, signals: int, code: int) -> None:
+    program = PROCESS.format(stop=stop, limit_s=limit_s)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(signals):
             process.stdout.readline()

@@ -63,24 +63,24 @@ class ServiceGroup:
         *,
         clock: Clock | None = None,
         shutdown_s: float = SHUTDOWN_S,
-        on_stop: Callable[[], None] | None = None,
     ) -> None:
         self._services = services
-        self._on_stop = on_stop
         self._clock = clock or SystemClock()
         self._shutdown_s = shutdown_s
         self._stopping = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.failed = False
         """Whether a service died, did not start or did not stop in time."""
+        self.on_stop: Callable[[], None] | None = None
+        """Called once, when the stop begins."""
 
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop; further calls change nothing."""
         if not self._stopping.is_set():
             log.info("stopping", reason=reason)
             self._stopping.set()
-            if self._on_stop is not None:
-                self._on_stop()
+            if self.on_stop is not None:
+                self.on_stop()
 
     @property
     def stop_requested(self) -> bool:
@@ -187,8 +187,15 @@ class ServiceGroup:
 async def signals_handled(
     group: ServiceGroup, exit_now: Callable[[int], object] = os._exit
 ) -> AsyncIterator[None]:
-    """SIGINT and SIGTERM stop the group; a second one leaves at once with 130 or 143 (128 + the signal)."""
+    """Stop the group at SIGINT and SIGTERM, and see that the process ends.
+
+    A second signal leaves at once with 130 or 143 (128 + the signal). A stop, whatever its reason, that takes
+    longer than ``SHUTDOWN_S`` leaves with ``EXIT_FAILED``, even where the loop itself is blocked.
+    """
     loop = asyncio.get_running_loop()
+    overdue = threading.Timer(SHUTDOWN_S, _leave_overdue, [exit_now])
+    overdue.daemon = True
+    group.on_stop = overdue.start
 
     def on_signal(number: signal.Signals) -> None:
         if group.stop_requested:
@@ -200,41 +207,11 @@ async def signals_handled(
     try:
         yield
     finally:
+        overdue.cancel()
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def run_process(
-    make_services: Callable[[], Sequence[Service]],
-    *,
-    duration_s: float | None = None,
-    on_started: Callable[[], None] | None = None,
-) -> int:
-    """Run services on a uvloop until a signal, the duration's end or a failure; return the exit code.
-
-    Args:
-        make_services: called on the loop; see ``ServiceGroup`` for the order.
-        duration_s: stop by itself so long after the start.
-        on_started: called when every service is ready.
-    """
-    import uvloop
-
-    async def main() -> int:
-        group = ServiceGroup(make_services(), on_stop=_limit_shutdown)
-        async with signals_handled(group):
-            return await group.run(duration_s=duration_s, on_started=on_started)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
-
-
-def _limit_shutdown() -> None:
-    """Leave the process when the orderly stop takes too long, even if the loop itself is blocked."""
-
-    def leave() -> None:
-        log.critical("shutdown_overdue", limit_s=SHUTDOWN_S)
-        os._exit(EXIT_FAILED)
-
-    timer = threading.Timer(SHUTDOWN_S, leave)
-    timer.daemon = True
-    timer.start()
+def _leave_overdue(exit_now: Callable[[int], object]) -> None:
+    log.critical("shutdown_overdue", limit_s=SHUTDOWN_S)
+    exit_now(EXIT_FAILED)
