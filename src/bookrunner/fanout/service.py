@@ -24,6 +24,7 @@ from bookrunner.core.errors import InvalidRequestError
 from bookrunner.fanout.connection import ClientConnection
 from bookrunner.fanout.handshake import name_upgrade_alone, negotiate, refusal
 from bookrunner.fanout.listening import GatedSocket
+from bookrunner.fanout.outbox import Left
 from bookrunner.fanout.publisher import Publisher
 from bookrunner.fanout.requests import RequestDesk
 from bookrunner.fanout.session import CloseCode
@@ -36,6 +37,8 @@ READ_BUFFER_BYTES = 2_048
 """First size of a connection's read buffer; it grows to the longest message that a client sends."""
 BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted; a crowd that reconnects comes at once."""
+BACKGROUND_PAUSE_S = 0.001
+"""Time between turns when only metrics and heartbeats are left: they must not crowd out what is due."""
 SWEEP_INTERVAL_S = 0.25
 """Time between looks for clients that lag, stall or are silent."""
 
@@ -51,6 +54,8 @@ class FanoutService:
         token_source: where session tokens come from; ``random.SystemRandom`` in production.
         record_sent_ns: takes, per message, the time from receipt of its newest content to its last send.
     """
+
+    name = "fanout"
 
     def __init__(
         self,
@@ -209,8 +214,11 @@ class FanoutService:
             self._stopped.set()
 
     def _take_turn(self) -> None:
-        if self.publisher.turn():
+        left = self.publisher.turn()
+        if left is Left.URGENT:
             self._plan_turn()
+        elif left is Left.BACKGROUND:
+            asyncio.get_running_loop().call_later(BACKGROUND_PAUSE_S, self._plan_turn)
         else:
             self._idle.set()
 

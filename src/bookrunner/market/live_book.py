@@ -21,6 +21,7 @@ from bookrunner.core.enums import BookState, InstrumentStatus
 from bookrunner.core.errors import MalformedFrameError
 from bookrunner.kernels import layout
 from bookrunner.market.book import BookFullError, OrderBook
+from bookrunner.market.book_refresh import BookRefresh
 from bookrunner.market.book_rule import BookOwner, BookRule
 from bookrunner.market.events import BookStateChanged, DepthSnapshot, DepthUpdate
 from bookrunner.market.frame_buffer import FrameBuffer
@@ -79,7 +80,8 @@ class LiveBook:
         self._grid_unknown = grid_inferred
         self._words = self.book.words
         self._buffer = FrameBuffer()
-        self._refreshing: FrameBuffer | None = None
+        self._refresh: BookRefresh | None = None
+        self._spans = (0, 0)
         self._compiled = rule.apply_frame
         self._road: Callable[[bytes, Words], int] = self._compiled
         if rule.snapshot_from_rest:
@@ -130,8 +132,9 @@ class LiveBook:
             verdict = self._resolve(verdict, frame, ts_recv_ns)
             if verdict > layout.APPLIED_SNAPSHOT:
                 return verdict
-        if self._refreshing is not None:
-            self._refreshing.append(frame, ts_recv_ns)
+        if self._refresh is not None:
+            self._refresh.on_frame(frame, ts_recv_ns)
+            self._finish_refresh()
         self.ts_applied_ns = ts_recv_ns
         self._owner.on_applied(self, ts_recv_ns)
         if self.state is not BookState.LIVE:
@@ -299,7 +302,7 @@ class LiveBook:
     def _unsync(self) -> None:
         """Forget the chain (not the levels): from now on only a snapshot makes the book live."""
         self.book.unsync()
-        self._refreshing = None
+        self._refresh = None
         self.awaiting_snapshot = False
         self._buffer.take()
         if self._rule.snapshot_from_rest:
@@ -331,13 +334,14 @@ class LiveBook:
             return
         arrays = self._snapshot_arrays(snapshot, ts_recv_ns)
         self.awaiting_snapshot = False
-        if self._refreshing is not None:
-            self._finish_refresh(snapshot.last_update_id, arrays)
+        if self._refresh is not None:
+            self._refresh.on_snapshot(snapshot.last_update_id, arrays)
+            self._finish_refresh()
             return
         if self.state is BookState.LIVE:
             return  # an answer to a question that is no longer open
         self.book.load_snapshot(snapshot.last_update_id, *arrays)
-        self._words = self.book.words
+        self._measure_spans()
         self._road = self._compiled
         waiting = self._buffer.take()
         while waiting and self._road is self._compiled:
@@ -373,39 +377,50 @@ class LiveBook:
 
     # --- refreshing the depth that a snapshot covered -----------------------------------------------------
 
+    def _measure_spans(self) -> None:
+        """Note how far below and above its best the snapshot reached."""
+        view = self.book.view
+        self._spans = (
+            view[layout.BEST_BID] - view[layout.TRUSTED_LOW],
+            view[layout.TRUSTED_HIGH] - view[layout.BEST_ASK],
+        )
+
     @property
     def covered_badly(self) -> bool:
-        """Whether the best has moved so near the edge of the snapshot that depth may be missing."""
-        view = self.book.view
-        if self.state is not BookState.LIVE or not self._rule.snapshot_from_rest or self.awaiting_snapshot:
+        """Whether a best has moved so near the edge of the snapshot that depth may be missing."""
+        busy = self.awaiting_snapshot or self._refresh is not None
+        if self.state is not BookState.LIVE or not self._rule.snapshot_from_rest or busy:
             return False
-        low, high = view[layout.TRUSTED_LOW], view[layout.TRUSTED_HIGH]
-        margin = int((high - low) / 2 * REFRESH_MARGIN)
-        return bool(view[layout.BEST_BID] - low < margin or high - view[layout.BEST_ASK] < margin)
+        view = self.book.view
+        below = view[layout.BEST_BID] - view[layout.TRUSTED_LOW]
+        above = view[layout.TRUSTED_HIGH] - view[layout.BEST_ASK]
+        return bool(below < self._spans[0] * REFRESH_MARGIN or above < self._spans[1] * REFRESH_MARGIN)
 
     def refresh(self) -> None:
         """Ask for a new snapshot while staying live; it replaces the book when it has been bridged."""
         if self.state is BookState.LIVE and not self.awaiting_snapshot:
-            self._refreshing = FrameBuffer()
+            self._refresh = BookRefresh(self.symbol, self._rule, self.instrument.grid, strict=self._strict)
             self._ask()
 
-    def _finish_refresh(self, last_update_id: int, arrays: tuple[Words, Words, Words, Words]) -> None:
-        """Build the refreshed book beside the live one and swap only when both stand at the same id."""
-        kept = self._refreshing.take() if self._refreshing else ()
-        self._refreshing = None
-        fresh = OrderBook(self.symbol, self._rule.rule, self.instrument.grid, strict=self._strict)
-        fresh.load_snapshot(last_update_id, *arrays)
-        for frame, _ in kept:
-            verdict = self._compiled(frame, fresh.words)
-            while verdict == layout.FULL:
-                fresh.grow()
-                verdict = self._compiled(frame, fresh.words)
-        if fresh.view[layout.SYNC] == layout.SYNC_LIVE and fresh.last_update_id == self.last_update_id:
+    def _finish_refresh(self) -> None:
+        """Put the refreshed book in place once it stands at the same id, or give it up."""
+        refresh = self._refresh
+        if refresh is None:
+            return
+        if refresh.failed or refresh.grid != self.instrument.grid:
+            self._refresh, self.awaiting_snapshot = None, False
+            self._owner.on_evidence(self, "refresh_failed", {"last_update_id": self.last_update_id})
+            return
+        fresh = refresh.result(self.last_update_id)
+        if fresh is not None:
+            self._refresh = None
             fresh.take_counters(self.book)
             self.book, self._words = fresh, fresh.words
-            self._owner.on_evidence(self, "refreshed", {"last_update_id": self.last_update_id})
-        else:
-            self._owner.on_evidence(self, "refresh_without_overlap", {"snapshot_id": last_update_id})
+            self._measure_spans()
+            change = BookStateChanged(
+                self.venue, self.symbol, BookState.LIVE, "refreshed", self.ts_applied_ns
+            )
+            self._owner.on_state(self, change)
 
     # --- the instrument ---------------------------------------------------------------------------------
 

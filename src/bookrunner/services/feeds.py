@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from bookrunner.core.clock import Clock
+from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
 from bookrunner.core.enums import BookState, Channel
 from bookrunner.core.errors import (
     BannedError,
@@ -47,6 +47,8 @@ RESUBSCRIBE_AFTER_S = 2.0
 RESUBSCRIBE_ATTEMPTS = 3
 """Resubscriptions before the whole connection is made anew."""
 HOUSEKEEPING_S = 1.0
+REFRESH_EVERY_NS = 30 * NANOSECONDS_PER_SECOND
+"""Least time between two refreshes of one book, however the market runs."""
 INSTRUMENTS_EVERY_S = 3600.0
 """How often the instrument list is read again."""
 
@@ -188,6 +190,7 @@ class FeedService:
         self._rest_source = journal.register_source(f"{feed.venue}/rest", "") if journal else 0
         self._attempts: dict[str, int] = {}
         self._live: dict[str, LiveBook] = {}
+        self._refresh_due_ns: dict[str, int] = {}
         self._home: dict[str, tuple[FeedConnection, Stream]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -405,7 +408,8 @@ class FeedService:
         for symbol, live in self._live.items():
             if live.state is BookState.LIVE:
                 self._attempts.pop(symbol, None)
-            if live.covered_badly:
+            if live.covered_badly and now_ns >= self._refresh_due_ns.get(symbol, now_ns):
+                self._refresh_due_ns[symbol] = now_ns + REFRESH_EVERY_NS
                 live.refresh()
 
     async def _watch_instruments(self) -> None:

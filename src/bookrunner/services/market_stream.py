@@ -7,6 +7,9 @@ change the order for another.
 
 from __future__ import annotations
 
+import asyncio
+
+from bookrunner.core.enums import BookState
 from bookrunner.engine.ports.market_sink import MarketSink
 from bookrunner.market.events import Bar, BookStateChanged, MarkPrice, Quote, Trade
 from bookrunner.market.live_book import LiveBook
@@ -22,6 +25,8 @@ class MarketStream:
         self.trades = 0
         self.quotes = 0
         self.state_changes = 0
+        self.first_live = asyncio.Event()
+        """Set when the first book of any venue became live."""
         self._subscribers: list[MarketSink] = []
 
     def subscribe(self, sink: MarketSink) -> None:
@@ -69,5 +74,7 @@ class MarketStream:
         """Number and pass on a change of state."""
         self.sequence += 1
         self.state_changes += 1
+        if change.state is BookState.LIVE:
+            self.first_live.set()
         for sink in self._subscribers:
             sink.on_book_state(live, change)

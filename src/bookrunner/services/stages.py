@@ -19,29 +19,28 @@ from bookrunner.market.live_book import LiveBook
 SAMPLE_EVERY = 64
 """One depth frame in so many takes the timed road; a power of two."""
 
-_SCAN = {
-    "messages": layout.COUNT_MESSAGES,
-    "bytes": layout.COUNT_BYTES,
-    "fallbacks": layout.COUNT_FALLBACK,
-    "off_grid": layout.COUNT_OFF_GRID,
+STAGES: Mapping[str, Mapping[str, int]] = {
+    "scan": {
+        "messages": layout.COUNT_MESSAGES,
+        "bytes": layout.COUNT_BYTES,
+        "fallbacks": layout.COUNT_FALLBACK,
+        "off_grid": layout.COUNT_OFF_GRID,
+    },
+    "sequence": {"buffered": layout.COUNT_BUFFERED, "old": layout.COUNT_OLD, "gaps": layout.COUNT_GAPS},
+    "apply": {
+        "updates": layout.COUNT_APPLIED,
+        "levels": layout.COUNT_LEVELS,
+        "crossed": layout.COUNT_CROSSED,
+        "window_shifts": layout.COUNT_SHIFTS,
+    },
 }
-_SEQUENCE = {"buffered": layout.COUNT_BUFFERED, "old": layout.COUNT_OLD, "gaps": layout.COUNT_GAPS}
-_APPLY = {
-    "updates": layout.COUNT_APPLIED,
-    "levels": layout.COUNT_LEVELS,
-    "crossed": layout.COUNT_CROSSED,
-    "window_shifts": layout.COUNT_SHIFTS,
-}
+"""The compiled stages' counters: where each lies in a book's memory."""
 
 
-def compiled_stage_counters(books: Iterable[LiveBook]) -> dict[str, dict[str, int]]:
-    """Sum the counters of the three compiled stages over books."""
-    views = [live.book.view for live in books]
-    stages: Mapping[str, Mapping[str, int]] = {"scan": _SCAN, "sequence": _SEQUENCE, "apply": _APPLY}
-    return {
-        stage: {name: sum(view[word] for view in views) for name, word in words.items()}
-        for stage, words in stages.items()
-    }
+def stage_counter(books: Iterable[LiveBook], stage: str, counter: str) -> int:
+    """Sum one counter of ``STAGES`` over books."""
+    word = STAGES[stage][counter]
+    return sum(live.book.view[word] for live in books)
 
 
 class SampledRule:

@@ -6,7 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from bookrunner.engine.ports.venue_feed import ConnectionPlan, ConnectionPolicy, RestRequest
+from bookrunner.engine.ports.venue_feed import ConnectionPlan, ConnectionPolicy, RateLimit, RestRequest
+
+__all__ = ["RateLimit", "RestClient", "StreamClient", "StreamClientFactory", "StreamListener", "StreamStats"]
 
 
 class StreamStats(msgspec.Struct):
@@ -29,13 +31,6 @@ class StreamStats(msgspec.Struct):
     def count_error(self, kind: str) -> None:
         """Add one to the errors of this kind."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
-
-
-class RateLimit(msgspec.Struct, frozen=True):
-    """What a venue allows one address: ``weight`` per ``window_s``, over all requests together."""
-
-    weight: int
-    window_s: int
 
 
 class StreamListener(Protocol):

@@ -51,6 +51,13 @@ class ConnectionPolicy(msgspec.Struct, frozen=True):
     """A stream without data for longer is an error, even when its subscription was acknowledged."""
 
 
+class RateLimit(msgspec.Struct, frozen=True):
+    """What a venue allows one address: ``weight`` per ``window_s``, over all requests together."""
+
+    weight: int
+    window_s: int
+
+
 class RestRequest(msgspec.Struct, frozen=True):
     """A GET to make; the transport adds the base URL, the limits and the retries."""
 
@@ -89,6 +96,8 @@ class VenueFeed(Protocol):
     """Leading bytes of a data frame, up to the quote that opens its stream key: ``{"stream":"``."""
     depth_rule: DepthRule
     policy: ConnectionPolicy
+    request_limit: RateLimit
+    """What the venue allows one address on REST."""
 
     def streams(self, symbol: str, channels: frozenset[Channel]) -> list[Stream]:
         """Return the streams that bring these channels of a symbol."""
