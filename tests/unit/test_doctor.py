@@ -33,7 +33,8 @@ def test_a_sound_machine_has_nothing_wrong(config: Path, capsys: pytest.CaptureF
     checks = {finding["check"] for finding in document["findings"]}
     assert {
         "python", "cores", "memory", "open_files", "kernel_cache", "clock_steadiness", "clock_date",
-        "settings", "port_fanout", "port_api", "disk_journal", "fsync_journal", "disk_catalogue", "fsync_catalogue",
+        "settings", "port_fanout", "port_api",
+        "disk_journal", "fsync_journal", "disk_catalogue", "fsync_catalogue",
     } == checks  # fmt: skip
 
 
