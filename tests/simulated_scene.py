@@ -54,7 +54,10 @@ class Scene:
     @asynccontextmanager
     async def client(self, path: str) -> AsyncIterator[Wire]:
         url = self.simulator.websocket_url + path
-        async with connect(url, ping_interval=None, max_size=None, compression=None) as connection:
+        # a full queue would hide that the server closed
+        async with connect(
+            url, ping_interval=None, compression=None, max_size=None, max_queue=None
+        ) as connection:
             yield Wire(connection, self)
 
     def tick(self) -> None:

@@ -29,7 +29,8 @@ class WeightLimiter:
 
     def __init__(self, limit: int, first_ban_s: int = FIRST_BAN_S) -> None:
         self._limit = limit
-        self._ban_s = first_ban_s
+        self._first_ban_s = first_ban_s
+        self._bans = 0
         self._window = -1
         self._used = 0
         self._blocked_until_ns = 0
@@ -53,14 +54,15 @@ class WeightLimiter:
         if self._offences <= TOLERATED_AFTER_429:
             return self._refusal(TOO_MANY_REQUESTS, self._blocked_until_ns, now_ns)
         self._offences = 0
-        self._banned_until_ns = now_ns + self._ban_s * NANOSECONDS_PER_SECOND
-        self._ban_s = min(self._ban_s * 2, LONGEST_BAN_S)
+        ban_s = min(self._first_ban_s << self._bans, LONGEST_BAN_S)
+        self._bans += ban_s < LONGEST_BAN_S
+        self._banned_until_ns = now_ns + ban_s * NANOSECONDS_PER_SECOND
         return self._refusal(BANNED, self._banned_until_ns, now_ns)
 
     def exhaust(self, now_ns: int, seconds: float) -> None:
-        """Refuse everything for ``seconds``, as if the budget were spent; a ban begins at that length."""
+        """Refuse everything for ``seconds``, as if the budget were spent; bans then begin there."""
         self._blocked_until_ns = now_ns + int(seconds * NANOSECONDS_PER_SECOND)
-        self._ban_s = max(1, int(seconds))
+        self._first_ban_s = max(1, int(seconds))
 
     def _refusal(self, status: int, until_ns: int, now_ns: int) -> Admission:
         retry_after_s = -((now_ns - until_ns) // NANOSECONDS_PER_SECOND)
