@@ -1,9 +1,12 @@
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import typer
 
 from bookrunner.app import cli
@@ -11,6 +14,15 @@ from bookrunner.core.errors import ConfigurationError, InvalidRequestError, Jour
 
 COMMANDS = ("run", "record", "books", "venue", "import", "doctor", "journal")
 HEAVY = {"fastapi", "httpx", "numba", "numpy", "prometheus_client", "psutil", "pyarrow", "pydantic", "rich"}
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    handlers, level = logging.getLogger().handlers, logging.getLogger().level
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers = handlers
+    logging.getLogger().setLevel(level)
 
 
 def ran(*arguments: str) -> int:

@@ -42,10 +42,10 @@ def configure_logging(
 
     Args:
         settings: format, levels and the repeat limit.
-        stream: where lines go; standard error when not given. Standard output is for results.
+        stream: where lines go; when not given, whatever is standard error at the time of each line.
+            Standard output is for results.
         clock: stamps the lines.
     """
-    target = stream or sys.stderr
     clock = clock or SystemClock()
     levels = ModuleLevels(settings.level, settings.modules)
     structlog.configure(
@@ -56,10 +56,10 @@ def configure_logging(
             _stamp(clock),
             structlog.processors.format_exc_info,
             redact,
-            _renderer(settings.format, target),
+            _renderer(settings.format, stream or sys.stderr),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels.lowest),
-        logger_factory=lambda *names: NamedLogger(target, names[0] if names else "bookrunner"),
+        logger_factory=lambda *names: NamedLogger(stream or sys.stderr, names[0] if names else "bookrunner"),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
