@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 PACKED_CHUNK_BYTES = 4_096
 """zstd bytes unpacked at a time; even a hostile file grows such a piece to 128 MiB at most (RFC 8878)."""
 
+PROGRESS_EVERY_LINES = 512
+
 
 @contextmanager
-def open_recording(path: Path) -> Iterator[Iterator[bytes]]:
+def open_recording(path: Path, on_progress: Callable[[int], None] | None = None) -> Iterator[Iterator[bytes]]:
     """Yield the lines of a recording; ``.gz`` and ``.zst`` are unpacked on the way.
 
     A line longer than ``MAX_LINE_BYTES`` comes in pieces, which the parser reports as bad.
+
+    Args:
+        path: the file.
+        on_progress: told now and then how many bytes of the file have been read.
 
     Raises:
         OSError: the file cannot be opened.
         StorageError: while iterating: the compressed file is damaged or cut short.
     """
     with path.open("rb") as file:
-        yield _lines(file, path)
+        lines = _lines(file, path)
+        yield lines if on_progress is None else _observed(lines, file, on_progress)
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -46,6 +53,14 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
             yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise StorageError("recording is damaged", file=path.name, reason=str(error)) from error
+
+
+def _observed(lines: Iterator[bytes], file: BinaryIO, on_progress: Callable[[int], None]) -> Iterator[bytes]:
+    for number, line in enumerate(lines):
+        if number % PROGRESS_EVERY_LINES == 0:
+            on_progress(file.tell())
+        yield line
+    on_progress(file.tell())
 
 
 class _ZstdFile(io.RawIOBase):
