@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from bookrunner.core.enums import Side
 from bookrunner.core.errors import BookrunnerError, OffGridError
-from bookrunner.kernels import binance, bybit, layout
 from bookrunner.kernels import book as kernels
+from bookrunner.kernels import layout
 from bookrunner.market.instrument import Grid
 
 Ints = npt.NDArray[np.int64]
@@ -214,48 +214,6 @@ class OrderBook:
         words[layout.STALE_RUN] = 0
         follows = words[layout.RULE] == layout.RULE_BYBIT
         words[layout.SYNC] = layout.SYNC_LIVE if follows else layout.SYNC_BRIDGING
-
-    def apply_update(
-        self,
-        first_id: int,
-        final_id: int,
-        previous_id: int,
-        bid_ticks: Ints | Sequence[int],
-        bid_lots: Ints | Sequence[int],
-        ask_ticks: Ints | Sequence[int],
-        ask_lots: Ints | Sequence[int],
-        *,
-        snapshot: bool = False,
-        ts_event_ns: int = 0,
-        ts_match_ns: int = 0,
-        cross_sequence: int = 0,
-    ) -> int:
-        """Hold a decoded message to the venue's rule and apply it if due: the road of the typed decoder.
-
-        Returns:
-            The verdict, as of the venue's ``sequence_apply``; UNEXPECTED if a side has more than
-            ``layout.MAX_LEVELS`` levels.
-
-        Raises:
-            ValueError: a tick or quantity is out of range, or arrays of a side differ in length.
-        """
-        arrays = _message(bid_ticks, bid_lots, ask_ticks, ask_lots)
-        if max(len(array) for array in arrays) > layout.MAX_LEVELS:
-            return layout.UNEXPECTED
-        words = self.view
-        starts = (layout.BID_TICKS_AT, layout.BID_LOTS_AT, layout.ASK_TICKS_AT, layout.ASK_LOTS_AT)
-        for start, array in zip(starts, arrays, strict=True):
-            self.words[start : start + len(array)] = array
-        words[layout.MESSAGE_BIDS], words[layout.MESSAGE_ASKS] = len(arrays[0]), len(arrays[2])
-        words[layout.FIRST_ID] = first_id
-        words[layout.FINAL_ID] = final_id
-        words[layout.PREVIOUS_ID] = previous_id
-        words[layout.TS_EVENT] = ts_event_ns
-        words[layout.TS_MATCH] = ts_match_ns
-        words[layout.CROSS_SEQUENCE] = cross_sequence
-        words[layout.MESSAGE_KIND] = layout.KIND_SNAPSHOT if snapshot else layout.KIND_DELTA
-        venue = bybit if words[layout.RULE] == layout.RULE_BYBIT else binance
-        return int(venue.sequence_apply(self.words))
 
     def clear(self) -> None:
         """Forget all levels; updates are held back until a snapshot."""

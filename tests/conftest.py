@@ -1,0 +1,10 @@
+"""Hypothesis profiles: small by default, ``--hypothesis-profile=long`` for a fuzzing run."""
+
+from hypothesis import HealthCheck, settings
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+"""A first example compiles kernels; that is not a slow generator."""
+
+settings.register_profile("small", max_examples=60, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("long", max_examples=5_000, deadline=None, suppress_health_check=SLOW)
+settings.load_profile("small")
