@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import merge
+from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -63,21 +64,25 @@ class RecordingPlayer:
         self._sessions: dict[str, VenueSession] = {}
         self._venue_of_url: dict[str, str | None] = {}
         self._listed: dict[tuple[str, str], Instrument] = {}
+        self._origin = 0
+        self._seen_in: dict[int, list[LiveBook]] = {}
         self._early_snapshot: RecordedMessage | None = None
         self._deep: set[tuple[str, str]] = set()
         self._shallow: dict[tuple[str, str], Stream] = {}
 
     def play(self, *recordings: Iterable[RecordedMessage]) -> None:
         """Play recordings together, in the order of their receive times."""
-        if len(recordings) == 1:
-            messages: Iterable[RecordedMessage] = recordings[0]
-        else:
-            messages = merge(*recordings, key=lambda message: message.ts_recv_ns)
-        for message in messages:
-            if message.kind is RecordedKind.FRAME:
-                self._frame(message)
-            elif message.kind is RecordedKind.REST:
-                self._rest(message)
+        tagged = [zip(repeat(origin), messages) for origin, messages in enumerate(recordings)]
+        for origin, message in merge(*tagged, key=lambda item: item[1].ts_recv_ns):
+            self.take(message, origin)
+
+    def take(self, message: RecordedMessage, origin: int = 0) -> None:
+        """Play one message of the recording numbered ``origin``."""
+        self._origin = origin
+        if message.kind is RecordedKind.FRAME:
+            self._frame(message)
+        elif message.kind is RecordedKind.REST:
+            self._rest(message)
 
     # --- frames -----------------------------------------------------------------------------------------
 
@@ -129,6 +134,7 @@ class RecordingPlayer:
         if stream is None or session.is_routed(stream.key):
             return
         live = self._live(session, stream.symbol)
+        self._seen_in.setdefault(self._origin, []).append(live)
         if stream.channel is Channel.QUOTES and stream.detail == ONE_LEVEL:
             # Where a recording holds nothing deeper, the one-level book is the book.
             if (live.venue, live.symbol) in self._deep:
@@ -163,7 +169,7 @@ class RecordingPlayer:
     # --- REST answers -----------------------------------------------------------------------------------
 
     def _rest(self, message: RecordedMessage) -> None:
-        session = self._session_for(message.payload, message.url)
+        session = self._session_for(message.payload, message.url) or self._session_waiting()
         if session is None:
             self.unrecognised += 1
             return
@@ -184,12 +190,21 @@ class RecordingPlayer:
             log.warning("recorded_answer_unread", venue=feed.venue, code=error.code, error=str(error))
 
     def _snapshot_target(self, session: VenueSession, message: RecordedMessage) -> LiveBook | None:
-        """Tell whose snapshot an answer is: by its URL, or as the only book that waits for one."""
+        """Tell whose snapshot an answer is: by its URL, or as the only book here that waits for one."""
         symbols = parse_qs(urlsplit(message.url).query).get("symbol")
         if symbols:
             return self._live(session, symbols[0].upper())
-        waiting = [live for live in self.books if live.venue == session.feed.venue and live.awaiting_snapshot]
-        return waiting[0] if len(waiting) == 1 else None
+        waiting = {live for live in self._waiting() if live.venue == session.feed.venue}
+        return waiting.pop() if len(waiting) == 1 else None
+
+    def _session_waiting(self) -> VenueSession | None:
+        venues = {live.venue for live in self._waiting()}
+        return self._sessions[venues.pop()] if len(venues) == 1 else None
+
+    def _waiting(self) -> list[LiveBook]:
+        """Return the books that wait for a snapshot, of the recording being played where it has any."""
+        books = self._seen_in.get(self._origin) or self.books
+        return [live for live in books if live.awaiting_snapshot]
 
     # --- SessionOwner -----------------------------------------------------------------------------------
 

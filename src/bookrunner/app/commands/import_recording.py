@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from heapq import merge
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,16 +101,15 @@ def run_import(
     with ExitStack() as stack:
         progress = stack.enter_context(_progress())
         opened = [_open(stack, progress, path) for path in recordings]
-        messages = merge(*(stream for stream, _ in opened), key=lambda item: item[1].ts_recv_ns)
-        stream: Iterator[RecordedMessage] = (message for _, message in messages)
+        streams = [zip(repeat(i), stream) for i, (stream, _) in enumerate(opened)]
+        messages: Messages = merge(*streams, key=lambda item: item[1].ts_recv_ns)
         if journal is not None:
             target = _open_journal(stack, journal, clock)
-            stream = _journaled(messages, target, report)
-        if catalogue is None:
-            for _ in stream:
-                pass
-        else:
-            _record(stream, catalogue, venue, clock, report)
+            messages = _journaled(messages, [path.name for path in recordings], target, report)
+        if catalogue is not None:
+            _record(messages, catalogue, venue, clock, report)
+        for _ in messages:
+            pass  # where nothing else draws them
         if journal is not None:
             report.journal_records = target.counters().records
     report.messages = sum(lines.messages for _, lines in opened)
@@ -117,10 +117,13 @@ def run_import(
     return report, [(path, lines) for path, (_, lines) in zip(recordings, opened, strict=True)]
 
 
-Stream = Iterator[tuple[str, RecordedMessage]]
+Messages = Iterator[tuple[int, RecordedMessage]]
+"""Messages with the number of the recording that each is from."""
 
 
-def _open(stack: ExitStack, progress: Progress, path: Path) -> tuple[Stream, RecordingReport]:
+def _open(
+    stack: ExitStack, progress: Progress, path: Path
+) -> tuple[Iterator[RecordedMessage], RecordingReport]:
     report = RecordingReport()
     try:
         task = progress.add_task(path.name, total=path.stat().st_size)
@@ -131,7 +134,7 @@ def _open(stack: ExitStack, progress: Progress, path: Path) -> tuple[Stream, Rec
         raise InvalidRequestError(
             "cannot read the recording", field="recordings", value=str(path), rule=str(error)
         ) from error
-    return ((path.name, message) for message in messages), report
+    return messages, report
 
 
 def _advance(progress: Progress, task: int, completed: int) -> None:
@@ -161,10 +164,10 @@ def _open_journal(stack: ExitStack, directory: Path, clock: Clock) -> Journal:
     return stack.enter_context(Journal(directory, JournalSettings(retention_age_s=None), clock))
 
 
-def _journaled(messages: Stream, journal: Journal, report: ImportReport) -> Iterator[RecordedMessage]:
+def _journaled(messages: Messages, names: list[str], journal: Journal, report: ImportReport) -> Messages:
     """Append every message before it is passed on, as the live road does."""
-    for name, message in messages:
-        source = journal.register_source(f"import/{name}", message.url)
+    for origin, message in messages:
+        source = journal.register_source(f"import/{names[origin]}", message.url)
         payload = message.payload
         if message.kind is RecordedKind.REST:
             payload = message.url.encode() + b"\n" + payload
@@ -172,7 +175,7 @@ def _journaled(messages: Stream, journal: Journal, report: ImportReport) -> Iter
             report.oversized += 1
         else:
             _append(journal, RECORD_KINDS[message.kind], source, message.ts_recv_ns, payload)
-        yield message
+        yield origin, message
 
 
 def _append(journal: Journal, kind: int, source: int, ts_recv_ns: int, payload: bytes) -> None:
@@ -184,7 +187,7 @@ def _append(journal: Journal, kind: int, source: int, ts_recv_ns: int, payload: 
 
 
 def _record(
-    messages: Iterator[RecordedMessage],
+    messages: Messages,
     catalogue: Path | str,
     venue: str | None,
     clock: Clock,
@@ -208,7 +211,8 @@ def _record(
 
     columns = MarketColumns(write, RecorderSettings(), clock)
     player = RecordingPlayer(make_feed, detect_venue, venue=venue, sinks=[columns])
-    player.play(messages)
+    for origin, message in messages:
+        player.take(message, origin)
     columns.flush_all()
     report.books = len(player.books)
     report.unrecognised = player.unrecognised
