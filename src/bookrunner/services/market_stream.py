@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from bookrunner.core.enums import BookState
 from bookrunner.engine.ports.market_sink import MarketSink
 from bookrunner.market.events import Bar, BookStateChanged, MarkPrice, Quote, Trade
 from bookrunner.market.live_book import LiveBook
+
+log = structlog.get_logger(__name__)
 
 
 class MarketStream:
@@ -74,7 +78,8 @@ class MarketStream:
         """Number and pass on a change of state."""
         self.sequence += 1
         self.state_changes += 1
-        if change.state is BookState.LIVE:
+        if change.state is BookState.LIVE and not self.first_live.is_set():
             self.first_live.set()
+            log.info("first_book_live", venue=live.venue, symbol=live.symbol)
         for sink in self._subscribers:
             sink.on_book_state(live, change)
