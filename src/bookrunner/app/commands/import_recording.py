@@ -14,6 +14,7 @@ from heapq import merge
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -170,7 +171,8 @@ def _journaled(messages: Messages, names: list[str], journal: Journal, report: I
         source = journal.register_source(f"import/{names[origin]}", message.url)
         payload = message.payload
         if message.kind is RecordedKind.REST:
-            payload = message.url.encode() + b"\n" + payload
+            url = urlsplit(message.url)
+            payload = b"%b\n%b" % (url._replace(scheme="", netloc="").geturl().encode(), payload)
         if len(payload) > MAX_PAYLOAD_BYTES:
             report.oversized += 1
         else:
