@@ -107,10 +107,18 @@ def scratch_of(book: OrderBook) -> dict[str, Any]:
 
 
 def live_book(feed: VenueFeed, symbol: str = "BTCUSDT", *, last_id: int, strict: bool = True) -> OrderBook:
-    """Return a book in step at ``last_id``, with 100 bid for 1 and 101 asked for 1."""
+    """Return a book in step at ``last_id``, with 100 bid for 1 and 101 asked for 1.
+
+    Its last update was ``(last_id - 5, last_id)`` on Binance.
+    """
     book = book_of(feed, symbol, Grid.of("1", "1"), strict=strict)
     book.load_snapshot(last_id, [100], [1], [101], [1])
     book.words[layout.SYNC] = layout.SYNC_LIVE
+    first = last_id if feed.depth_rule.rule == layout.RULE_BYBIT else last_id - 5
+    book.words[layout.LAST_FIRST_ID] = first
+    book.words[layout.LAST_PREVIOUS_ID] = (
+        first - 1 if feed.depth_rule.rule == layout.RULE_BINANCE_FUTURES else -1
+    )
     return book
 
 

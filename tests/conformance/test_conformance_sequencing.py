@@ -51,7 +51,8 @@ CASES = [
     Case("5 pu == previous u", FUTURES, LIVE, (60, 65, 50), APPLIED),
     Case("5 pu above previous u is a gap", FUTURES, LIVE, (60, 65, 51), GAP),
     Case("5 pu below previous u is a gap", FUTURES, LIVE, (49, 65, 48), GAP),
-    Case("5 an event seen before is ignored", FUTURES, LIVE, (45, 50, 44), OLD),
+    Case("5 a repeat of the last event is dropped", FUTURES, LIVE, (45, 50, 44), OLD),
+    Case("5 an older event is a gap: nothing goes back on one connection", FUTURES, LIVE, (40, 44, 39), GAP),
     Case("5 first id after final id is a gap", FUTURES, LIVE, (66, 65, 50), GAP),
     # Binance spot: (U, u).
     Case("1 buffered before a snapshot", SPOT, BUFFERING, (51, 52, -1), BUFFER),
@@ -60,8 +61,9 @@ CASES = [
     Case("4 U <= L + 1 <= u", SPOT, BRIDGING, (45, 55, -1), APPLIED),
     Case("4 U == L + 1 just follows", SPOT, BRIDGING, (51, 51, -1), APPLIED),
     Case("5 U == previous u + 1", SPOT, LIVE, (51, 55, -1), APPLIED),
-    Case("5 U at or below the book's id overlaps", SPOT, LIVE, (45, 55, -1), APPLIED),
-    Case("5 u at the book's id is ignored", SPOT, LIVE, (45, 50, -1), OLD),
+    Case("5 an overlap is a gap: ids have no holes", SPOT, LIVE, (45, 55, -1), GAP),
+    Case("5 a repeat of the last event is dropped", SPOT, LIVE, (45, 50, -1), OLD),
+    Case("5 an older event is a gap", SPOT, LIVE, (40, 44, -1), GAP),
     Case("5 U above the book's id + 1 is a gap", SPOT, LIVE, (52, 55, -1), GAP),
     Case("5 first id after final id is a gap", SPOT, LIVE, (60, 55, -1), GAP),
     # Bybit: u.
@@ -73,8 +75,9 @@ CASES = [
     Case("3 u == 1 replaces even as a delta", BYBIT, LIVE, _u(1), APPLIED_SNAPSHOT),
     Case("3 u == 1 begins even as a delta", BYBIT, BUFFERING, _u(1), APPLIED_SNAPSHOT),
     Case("4 u + 1", BYBIT, LIVE, _u(51), APPLIED),
-    Case("5 u at the book's is ignored", BYBIT, LIVE, _u(50), OLD),
-    Case("5 u below the book's is ignored", BYBIT, LIVE, _u(49), OLD),
+    Case("5 a repeat of the last delta is dropped", BYBIT, LIVE, _u(50), OLD),
+    Case("5 an older delta is a gap when strict", BYBIT, LIVE, _u(49), GAP),
+    Case("5 an older delta is dropped when not", BYBIT, LIVE, _u(49), OLD, strict=False),
     Case("6 a hole is a gap when strict", BYBIT, LIVE, _u(52), GAP),
     Case("6 a hole is applied when not", BYBIT, LIVE, _u(52), APPLIED, strict=False),
 ]
@@ -161,6 +164,7 @@ def test_a_value_finer_than_the_grid_touches_nothing(venue: str, road: str) -> N
 @pytest.mark.parametrize("venue", VENUES)
 def test_an_update_that_is_not_due_does_not_refine_the_grid(venue: str, road: str) -> None:
     book = live_book(FEEDS[venue](), last_id=L)
-    frame = depth_frame(venue, first=50, final=50, previous=49, bids=[("98.5", "1")])
+    first = L if venue in BYBIT else 45
+    frame = depth_frame(venue, first=first, final=L, previous=44, bids=[("98.5", "1")])
 
     assert _take(venue, road, book, frame) == OLD

@@ -45,6 +45,7 @@ from bookrunner.kernels.layout import (
     SYNC,
     SYNC_BRIDGING,
     SYNC_BUFFERING,
+    SYNC_LIVE,
     TRADE_FLAG_AGGREGATE,
     TRADE_FLAG_NOT_MARKET,
     TRADE_FLAGS,
@@ -78,7 +79,15 @@ from bookrunner.kernels.scan import (
     starts_with,
     to_grid,
 )
-from bookrunner.kernels.sequence import apply_due, break_chain, count_frame, drop, hold_back, needed
+from bookrunner.kernels.sequence import (
+    apply_due,
+    break_chain,
+    count_frame,
+    drop,
+    drop_duplicate,
+    hold_back,
+    needed,
+)
 
 _WRAPPER_1 = literal(b'{"stream')
 _WRAPPER_2 = literal(b'":"')
@@ -300,18 +309,22 @@ def _sequence_futures(words):
         if first <= last or 0 <= previous <= last:
             return APPLIED
         return break_chain(words)
-    if final <= last:
-        return drop(words)
-    return APPLIED if previous == last else break_chain(words)  # rule 5: pu == previous u
+    if previous == last and final > last:  # rule 5: pu == previous u
+        return APPLIED
+    return drop_duplicate(words)
 
 
 @inlined
 def _sequence_spot(words):
     """Spot: ids have no holes, and an event starts where the one before it ended."""
     following = words[LAST_ID] + 1
-    if words[FINAL_ID] < following:
-        return drop(words)
-    return APPLIED if words[FIRST_ID] <= following else break_chain(words)
+    if words[SYNC] == SYNC_BRIDGING:
+        if words[FINAL_ID] < following:  # rule 3: drop events with u <= L
+            return drop(words)
+        return APPLIED if words[FIRST_ID] <= following else break_chain(words)
+    if words[FIRST_ID] == following:  # rule 5: U == previous u + 1
+        return APPLIED
+    return drop_duplicate(words)
 
 
 @kernel
@@ -323,7 +336,7 @@ def sequence(words):
     """
     if words[SYNC] == SYNC_BUFFERING:
         return hold_back(words)
-    if words[FIRST_ID] > words[FINAL_ID]:
+    if words[FIRST_ID] > words[FINAL_ID] and (words[SYNC] == SYNC_LIVE or words[FINAL_ID] > words[LAST_ID]):
         return break_chain(words)
     return _sequence_futures(words) if words[RULE] == RULE_BINANCE_FUTURES else _sequence_spot(words)
 

@@ -51,7 +51,6 @@ from bookrunner.kernels.layout import (
     NO_ASK,
     NO_BID,
     OUTLIER_CAPACITY,
-    STALE_RUN,
     SYNC,
     SYNC_BUFFERING,
     TRUSTED_HIGH,
@@ -271,7 +270,6 @@ def clear(words):
     """Forget all levels and the chain: every update is to be buffered until a snapshot."""
     empty(words)
     words[SYNC] = SYNC_BUFFERING
-    words[STALE_RUN] = 0
     words[CROSSED_RUN] = 0
 
 

@@ -66,7 +66,15 @@ from bookrunner.kernels.scan import (
     skip_text,
     starts_with,
 )
-from bookrunner.kernels.sequence import apply_due, break_chain, count_frame, drop, hold_back, needed
+from bookrunner.kernels.sequence import (
+    apply_due,
+    break_chain,
+    count_frame,
+    drop,
+    drop_duplicate,
+    hold_back,
+    needed,
+)
 
 _FOUR = (1 << 32) - 1
 _FIVE = (1 << 40) - 1
@@ -277,7 +285,7 @@ def sequence(words):
         return hold_back(words)
     following = words[LAST_ID] + 1
     if words[FINAL_ID] < following:
-        return drop(words)
+        return drop_duplicate(words) if words[STRICT] != 0 else drop(words)
     if words[FINAL_ID] > following and words[STRICT] != 0:
         return break_chain(words)
     return APPLIED

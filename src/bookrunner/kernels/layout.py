@@ -40,7 +40,7 @@ TRUSTED_HIGH = 9  # highest ask tick of the last snapshot
 SYNC = 10  # one of SYNC_*
 LAST_ID = 11  # id of the last update applied
 SNAPSHOT_ID = 12  # id of the snapshot that the chain started from
-STALE_RUN = 13  # consecutive updates dropped as old while live
+LAST_FIRST_ID = 13  # FIRST_ID and PREVIOUS_ID of the last update applied: what a duplicate repeats
 CROSSED_RUN = 14  # consecutive applied messages that left the book crossed
 # The message last scanned.
 FIRST_ID = 15  # Binance U; Bybit u
@@ -76,6 +76,7 @@ COUNT_LEVELS = 39  # levels written
 COUNT_CROSSED = 40  # applied messages that left the book crossed
 COUNT_OFF_GRID = 41
 COUNT_SHIFTS = 42  # window moves
+LAST_PREVIOUS_ID = 45
 STREAM_LENGTH = 46
 SYMBOL_LENGTH = 47
 HEADER_WORDS = 48
@@ -132,7 +133,7 @@ KIND_SNAPSHOT = 1
 APPLIED = 0  # the book changed (or was confirmed unchanged) and is live
 APPLIED_SNAPSHOT = 1  # a stream snapshot replaced the book
 BUFFER = 2  # no snapshot yet: keep the frame
-OLD = 3  # at or before what the book holds: dropped
+OLD = 3  # at or before the snapshot, or a duplicate of the last update: dropped
 GAP = 4  # an update is missing; the book was left untouched
 UNEXPECTED = 5  # not the shape that the scanner knows; untouched: use the typed decoder
 OFF_GRID = 6  # a price or quantity finer than the grid; untouched: refine the grid and apply again
@@ -141,8 +142,6 @@ CROSSED = 8  # applied, and the book is crossed for longer than tolerated
 
 CROSSED_TOLERANCE = 3
 """Consecutive crossed messages before CROSSED is returned; single ones are real on some venues."""
-STALE_TOLERANCE = 100
-"""Consecutive OLD updates while live before GAP is returned: the venue's ids went back."""
 
 # --- rows of the trade and quote scanners -----------------------------------------------------------------
 TRADE_TS_EVENT = 0  # venue send time, ns

@@ -18,14 +18,16 @@ from bookrunner.kernels.layout import (
     COUNT_OLD,
     CROSSED,
     FINAL_ID,
+    FIRST_ID,
     FULL,
     GAP,
+    LAST_FIRST_ID,
     LAST_ID,
+    LAST_PREVIOUS_ID,
     OFF_GRID,
     OLD,
+    PREVIOUS_ID,
     SNAPSHOT_ID,
-    STALE_RUN,
-    STALE_TOLERANCE,
     SYNC,
     SYNC_BUFFERING,
     SYNC_LIVE,
@@ -46,19 +48,27 @@ def break_chain(words):
     if words[SYNC] == SYNC_LIVE:
         words[COUNT_GAPS] += 1
     words[SYNC] = SYNC_BUFFERING
-    words[STALE_RUN] = 0
     return GAP
 
 
 @inlined
 def drop(words):
-    """Count an update at or before what the book holds; too many in a row while live break the chain."""
+    """Count an update that the book already holds."""
     words[COUNT_OLD] += 1
-    if words[SYNC] == SYNC_LIVE:
-        words[STALE_RUN] += 1
-        if words[STALE_RUN] > STALE_TOLERANCE:
-            return break_chain(words)
     return OLD
+
+
+@inlined
+def drop_duplicate(words):
+    """Drop an update that repeats the last one; any other that does not follow has lost us something.
+
+    Being older is no excuse on one connection: if the last id was wrong, what follows it looks old.
+    """
+    same_first = words[FIRST_ID] == words[LAST_FIRST_ID]
+    same_previous = words[PREVIOUS_ID] == words[LAST_PREVIOUS_ID]
+    if words[FINAL_ID] == words[LAST_ID] and same_first and same_previous:
+        return drop(words)
+    return break_chain(words)
 
 
 @inlined
@@ -70,9 +80,10 @@ def apply_due(words, due):
     if verdict == FULL:
         return FULL
     words[LAST_ID] = words[FINAL_ID]
+    words[LAST_FIRST_ID] = words[FIRST_ID]
+    words[LAST_PREVIOUS_ID] = words[PREVIOUS_ID]
     if due == APPLIED_SNAPSHOT:
         words[SNAPSHOT_ID] = words[FINAL_ID]
-    words[STALE_RUN] = 0
     words[COUNT_APPLIED] += 1
     # A book that stays crossed has lost something: nothing more is applied until a snapshot.
     words[SYNC] = SYNC_BUFFERING if verdict == CROSSED else SYNC_LIVE

@@ -211,7 +211,6 @@ class OrderBook:
             self.grow()
         words = self.view
         words[layout.LAST_ID] = words[layout.SNAPSHOT_ID] = last_update_id
-        words[layout.STALE_RUN] = 0
         follows = words[layout.RULE] == layout.RULE_BYBIT
         words[layout.SYNC] = layout.SYNC_LIVE if follows else layout.SYNC_BRIDGING
 
@@ -222,7 +221,7 @@ class OrderBook:
     def unsync(self) -> None:
         """Keep the levels but forget the chain: updates are held back until a snapshot."""
         self.view[layout.SYNC] = layout.SYNC_BUFFERING
-        self.view[layout.STALE_RUN] = self.view[layout.CROSSED_RUN] = 0
+        self.view[layout.CROSSED_RUN] = 0
 
     def take_counters(self, other: OrderBook) -> None:
         """Go on counting where ``other`` stands; for a book that takes another's place."""

@@ -8,7 +8,8 @@ Futures, chained by ``pu`` (BND ``How-to-manage-a-local-order-book-correctly``):
 4. The first event applied has ``U <= L <= u``. Ids are sparse, so L may fall between two events; then
    ``pu == L`` is the plain continuation and ``pu <= L <= u`` loses nothing. Both are accepted: our inference
    from the meaning of the ids, which other connectors share for ``pu == L``.
-5. Every next event has ``pu`` equal to the previous event's ``u``, else go back to 2.
+5. Every next event has ``pu`` equal to the previous event's ``u``, else go back to 2. Only an exact repeat of
+   the last event is dropped: if the last id was wrong, the true events after it look old.
 6. Quantities are absolute; 0 removes, and removing a level that is not there is normal.
 
 Spot and Binance.US, chained by ``U`` (BNS ``web-socket-streams.md``), with the same numbers:
@@ -16,7 +17,9 @@ Spot and Binance.US, chained by ``U`` (BNS ``web-socket-streams.md``), with the 
 2. A snapshot with L below the first buffered ``U`` is too old: get another.
 3. Drop events with ``u <= L``.
 4. The first event applied spans L, or just follows it: ``U <= L + 1 <= u``.
-5. Of every next event, ``u`` at or below the book's id is ignored; ``U`` above the book's id + 1 is a gap.
+5. Every next event has ``U`` equal to the book's id + 1, as the venue says is normal. The venue also lets
+   older events be ignored; here only an exact repeat of the last one is, and all else is a gap, for the same
+   reason.
 
 One chain belongs to one connection: two sockets may cut the same changes into different events.
 

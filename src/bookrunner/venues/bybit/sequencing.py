@@ -7,7 +7,8 @@ Source: BB ``websocket/public/orderbook``.
    sends nothing but snapshots, and repeats one with the same ``u`` after 3 s without change.
 3. ``u == 1`` is the snapshot that follows a restart: replace, even when it is typed otherwise.
 4. In a delta, size 0 deletes; any other inserts or replaces. Deleting what is not there is normal.
-5. A delta with ``u`` at or below the book's is ignored.
+5. A delta that repeats the last one is dropped. One that is older is, when strict (the default), a gap: on
+   one connection nothing goes back, so the last id was wrong. Otherwise it is dropped.
 6. A delta with ``u`` above the book's + 1: the documents promise steps of one for ``orderbook.full`` only,
    yet recordings of depth 200 show nothing else. When strict (the default) it is a gap: subscribe again.
    Otherwise it is applied.
