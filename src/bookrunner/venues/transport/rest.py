@@ -21,6 +21,7 @@ from bookrunner.core.errors import (
     VenueRejectError,
     VenueUnavailableError,
 )
+from bookrunner.core.lean_import import import_without
 from bookrunner.engine.ports.venue_feed import RestRequest
 from bookrunner.venues.transport.admission import Admission
 from bookrunner.venues.transport.backoff import Backoff
@@ -157,13 +158,14 @@ class VenueRestClient:
 
     async def _exchange(self, request: RestRequest) -> tuple[int, httpx.Headers, bytes]:
         """Send one request and read the whole answer."""
+        connections = self._connections()
         import httpx
 
         where = {"venue": self._admission.venue, "path": request.path}
         try:
             async with (
                 asyncio.timeout(self._settings.total_timeout_s),
-                self._connections().stream("GET", request.path, params=request.params) as response,
+                connections.stream("GET", request.path, params=request.params) as response,
             ):
                 return response.status_code, response.headers, await self._read(response)
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -217,6 +219,7 @@ class VenueRestClient:
 
     def _connections(self) -> httpx.AsyncClient:
         if self._client is None:
+            import_without("httpx", "click", "rich")
             import httpx
 
             settings = self._settings
@@ -225,6 +228,8 @@ class VenueRestClient:
                 timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
                 limits=httpx.Limits(max_connections=MAX_IN_FLIGHT, keepalive_expiry=KEEP_ALIVE_S),
                 follow_redirects=False,
+                # Certificates take tens of milliseconds to load; plain http has no use for them.
+                verify=not self._base_url.startswith("http://"),
                 # Proxies are a setting's business, not the environment's.
                 trust_env=False,
                 transport=self._transport,
