@@ -12,6 +12,7 @@ from bookrunner.core.enums import Channel, Side
 from bookrunner.engine.ports.venue_feed import VenueFeed
 from bookrunner.kernels import layout
 from bookrunner.market.events import Trade
+from bookrunner.market.quotes import quote_of_row
 from bookrunner.market.trades import trades_of_rows
 from bookrunner.venues.binance.variants import VARIANTS as BINANCE
 from conformance.cases import FEEDS, FINE_GRID, RecordedFrame, book_of, depth_frame, recorded, scratch_of
@@ -74,10 +75,15 @@ def test_trades_decode_to_their_expected_values_on_both_roads(case: RecordedFram
 
 
 @pytest.mark.parametrize("case", recorded(Channel.QUOTES), ids=str)
-def test_quotes_decode_to_their_expected_values(case: RecordedFrame) -> None:
-    quote = _feed(case).decode_quote(case.frame, FINE_GRID)
+def test_quotes_decode_to_their_expected_values_on_both_roads(case: RecordedFrame) -> None:
+    feed = _feed(case)
+    quote = feed.decode_quote(case.frame, FINE_GRID)
+    row = np.zeros(layout.QUOTE_WIDTH, np.int64)
 
     assert quote is not None
+    if case.venue in BINANCE:
+        assert feed.scan_quote(case.frame, book_of(feed, case.symbol).words, row) == 1
+        assert quote_of_row(row) == quote
     assert {
         "update_id": quote.update_id,
         "bid": (quote.bid_ticks, quote.bid_lots),

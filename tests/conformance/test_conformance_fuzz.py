@@ -20,6 +20,7 @@ from bookrunner.core.errors import MalformedFrameError, OffGridError
 from bookrunner.kernels import layout
 from bookrunner.market.instrument import Grid
 from bookrunner.market.levels import level_arrays
+from bookrunner.market.quotes import quote_of_row
 from bookrunner.market.trades import trades_of_rows
 from conformance.cases import (
     FEEDS,
@@ -121,19 +122,42 @@ def _typed_trades(case: RecordedFrame, frame: bytes, grid: Grid) -> Any:
         return OFF_GRID
 
 
+def _scanned_quote(case: RecordedFrame, frame: bytes, grid: Grid) -> Any:
+    feed = FEEDS[case.venue]()
+    row = np.zeros(layout.QUOTE_WIDTH, np.int64)
+    verdict = feed.scan_quote(frame, book_of(feed, case.symbol, grid).words, row)
+    if verdict > 0:
+        return quote_of_row(row)
+    return OFF_GRID if verdict == -layout.OFF_GRID else REFUSED
+
+
+def _typed_quote(case: RecordedFrame, frame: bytes, grid: Grid) -> Any:
+    try:
+        return FEEDS[case.venue]().decode_quote(frame, grid)
+    except MalformedFrameError:
+        return REFUSED
+    except OffGridError:
+        return OFF_GRID
+
+
+ROADS = {
+    Channel.DEPTH: (_scanned_depth, _typed_depth),
+    Channel.TRADES: (_scanned_trades, _typed_trades),
+    Channel.QUOTES: (_scanned_quote, _typed_quote),
+}
+
+
 def _check(case: RecordedFrame, frame: bytes, grid: Grid) -> None:
-    if case.channel is Channel.DEPTH:
-        scanned, typed = _scanned_depth(case, frame, grid), _typed_depth(case, frame, grid)
-    else:
-        scanned, typed = _scanned_trades(case, frame, grid), _typed_trades(case, frame, grid)
+    scan, decode = ROADS[case.channel]
+    scanned, typed = scan(case, frame, grid), decode(case, frame, grid)
     if scanned is not REFUSED:
         assert typed == scanned
 
 
 @pytest.mark.parametrize("grid", [FINE_GRID, COARSE_GRID], ids=["fine", "coarse"])
-@pytest.mark.parametrize("channel", [Channel.DEPTH, Channel.TRADES])
+@pytest.mark.parametrize("channel", ROADS)
 @pytest.mark.parametrize("venue", VENUES)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_frame_is_read_alike_or_left_to_the_typed_decoder(
     venue: str, channel: Channel, grid: Grid, data: st.DataObject

@@ -17,9 +17,10 @@ from bookrunner.core.errors import BookrunnerError, MalformedFrameError, OffGrid
 from bookrunner.engine.ports.market_sink import MarketSink
 from bookrunner.engine.ports.venue_feed import ControlReply, Stream, VenueFeed
 from bookrunner.kernels import layout
-from bookrunner.market.events import BookStateChanged
+from bookrunner.market.events import BookStateChanged, Quote
 from bookrunner.market.instrument import Instrument
 from bookrunner.market.live_book import LiveBook, LiveBooks
+from bookrunner.market.quotes import quote_of_row
 from bookrunner.market.trades import trades_of_rows
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,7 @@ class VenueSession:
         self._routes: dict[bytes, Route] = {}
         self._prefix = len(feed.key_prefix)
         self._trade_rows = np.zeros((layout.MAX_TRADES, layout.TRADE_WIDTH), dtype=np.int64)
+        self._quote_row = np.zeros(layout.QUOTE_WIDTH, dtype=np.int64)
 
     # --- what is followed -------------------------------------------------------------------------------
 
@@ -206,7 +208,11 @@ class VenueSession:
             sink.on_trades(live, trades, ts_recv_ns)
 
     def _on_quote(self, live: LiveBook, frame: bytes, ts_recv_ns: int) -> None:
-        quote = self.feed.decode_quote(frame, live.instrument.grid)
+        quote: Quote | None
+        if self.feed.scan_quote(frame, live.book.words, self._quote_row) > 0:
+            quote = quote_of_row(self._quote_row)
+        else:
+            quote = self.feed.decode_quote(frame, live.instrument.grid)
         if quote is not None:
             for sink in self._sinks:
                 sink.on_quote(live, quote, ts_recv_ns)

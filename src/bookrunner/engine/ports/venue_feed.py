@@ -177,6 +177,13 @@ class VenueFeed(Protocol):
         """
         ...
 
+    def scan_quote(self, frame: bytes, words: Words, out: Words) -> int:
+        """Scan a best bid/ask message into ``out`` (``QUOTE_*``), on the grid in ``words``.
+
+        Returns 1, or a negative verdict: then ``decode_quote`` is to read it.
+        """
+        ...
+
     def decode_quote(self, frame: bytes, grid: Grid) -> Quote | None:
         """Read a best bid/ask message; ``None`` when it states nothing new (partial ticker)."""
         ...

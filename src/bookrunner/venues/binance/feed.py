@@ -21,7 +21,7 @@ from bookrunner.engine.ports.venue_feed import (
     VenueFeed,
     Words,
 )
-from bookrunner.kernels.binance import scan_trades
+from bookrunner.kernels.binance import scan_quote, scan_trades
 from bookrunner.market.events import Bar, DepthSnapshot, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
 from bookrunner.venues.binance import protocol, rest
@@ -172,6 +172,11 @@ class BinanceFeed:
     def decode_trades(self, frame: bytes, grid: Grid) -> list[Trade]:
         """Read ``trade`` or ``aggTrade``."""
         return protocol.decode_trades(frame, grid)
+
+    def scan_quote(self, frame: bytes, words: Words, out: Words) -> int:
+        """Scan with the kernel."""
+        verdict: int = scan_quote(frame, words, out)
+        return verdict
 
     def decode_quote(self, frame: bytes, grid: Grid) -> Quote | None:
         """Read ``bookTicker``."""

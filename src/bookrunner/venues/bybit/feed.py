@@ -23,6 +23,7 @@ from bookrunner.engine.ports.venue_feed import (
     Words,
 )
 from bookrunner.kernels.bybit import scan_trades
+from bookrunner.kernels.layout import UNEXPECTED
 from bookrunner.market.events import Bar, DepthSnapshot, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
 from bookrunner.venues.bybit import protocol, rest
@@ -202,6 +203,11 @@ class BybitFeed:
     def decode_trades(self, frame: bytes, grid: Grid) -> list[Trade]:
         """Read ``publicTrade``."""
         return protocol.decode_trades(frame, grid)
+
+    def scan_quote(self, frame: bytes, words: Words, out: Words) -> int:
+        """Leave it to the typed decoder: ``orderbook.1`` has no scanner of its own."""
+        del frame, words, out
+        return -UNEXPECTED
 
     def decode_quote(self, frame: bytes, grid: Grid) -> Quote | None:
         """Read ``orderbook.1``."""
