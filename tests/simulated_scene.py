@@ -26,7 +26,7 @@ USDM_DEPTH = "/public/stream?streams=btcusdt@depth@100ms"
 
 
 def seeded(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - a plan of faults, not a secret
+    return Random(seed)
 
 
 def synthetic(*pairs: str, seed: int = 1, start_ms: int = 1_700_000_000_000) -> SyntheticSource:

@@ -196,6 +196,15 @@ def test_the_loop_ends_with_the_shortest_recording() -> None:
     assert abs(counts[0] - counts[1]) <= 1
 
 
+def test_a_very_short_recording_does_not_cut_its_clients_all_the_time() -> None:
+    ends = (
+        due_ns
+        for due_ns, event in RecordedSource([recording(LINES)]).events()
+        if isinstance(event, RecordingEnd)
+    )
+    assert list(islice(ends, 3)) == [1_000_000_000, 2_000_000_000, 3_000_000_000]
+
+
 def test_a_recording_without_a_snapshot_is_refused() -> None:
     source = RecordedSource([recording([line for line in LINES if line != SNAPSHOT])])
     with pytest.raises(ConfigurationError):

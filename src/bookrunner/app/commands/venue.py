@@ -87,6 +87,7 @@ def _sources(recording: list[str] | None, synthetic: str | None, speed: float, s
 
     if not recording and synthetic is None:
         recording, synthetic = [SAMPLE], DEMO_PAIRS
+    start_ms = SystemClock().wall_ns() // NANOSECONDS_PER_MILLISECOND
     sources: list[Source] = []
     recordings = [
         found
@@ -94,10 +95,9 @@ def _sources(recording: list[str] | None, synthetic: str | None, speed: float, s
         for found in (sample() if name == SAMPLE else [Recording.parse(name)])
     ]
     if recordings:
-        sources.append(RecordedSource(recordings, speed))
+        sources.append(RecordedSource(recordings, speed, start_ms))
     pairs = [SyntheticPair.parse(text) for text in filter(None, (synthetic or "").split(","))]
     if pairs:
-        start_ms = SystemClock().wall_ns() // NANOSECONDS_PER_MILLISECOND
         generator = Random(seed)  # noqa: S311 - a market, not a secret
         sources.append(SyntheticSource(pairs, generator, start_ms))
     return sources

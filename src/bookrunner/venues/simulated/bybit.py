@@ -31,6 +31,8 @@ BOOK_DEPTHS = (1, 50, 200, 1_000)
 CATEGORIES = {"linear": BYBIT_LINEAR, "spot": BYBIT_SPOT}
 MILLISECONDS_PER_MINUTE = 60_000
 FUNDING_INTERVAL_MINUTES = 480
+REPEAT_MS = 3_000
+"""After which an unchanged ``orderbook.1`` is sent again."""
 
 _SENT = re.compile(rb'"ts":(\d{13})\b')
 _TIMES = re.compile(rb'"(ts|cts|T|timestamp)":(\d{13})\b')
@@ -64,7 +66,7 @@ class BybitDialect:
     def __init__(self, venue: str) -> None:
         self.venue = venue
         self._windows: dict[tuple[str, str], DepthWindow] = {}
-        self._best: dict[str, tuple[Levels, Levels]] = {}
+        self._best: dict[str, tuple[tuple[Levels, Levels], int]] = {}
         self._tickers: dict[str, dict[str, str]] = {}
         self._sequence: dict[str, int] = {}
 
@@ -112,9 +114,10 @@ class BybitDialect:
     def _book(self, symbol: str, kind: str, book: TruthBook, now_ms: int) -> bytes:
         if kind == "orderbook.1":
             best = as_text(book.bids.top(1)), as_text(book.asks.top(1))
-            if self._best.get(symbol) == best:
+            told, told_ms = self._best.get(symbol, (None, 0))
+            if told == best and now_ms - told_ms < REPEAT_MS:
                 return b""
-            self._best[symbol] = best
+            self._best[symbol] = best, now_ms
             return self._message(symbol, "snapshot", *best, book.last_update_id, now_ms)
         window = self._windows.setdefault((symbol, kind), DepthWindow(int(kind.removeprefix("orderbook."))))
         return self._message(symbol, "delta", *window.changes(book), book.last_update_id, now_ms)

@@ -14,7 +14,7 @@ from bookrunner.venues.simulated.fault_stage import Outgoing
 from bookrunner.venues.simulated.faults import Fault, FaultKind, Occasion
 from bookrunner.venues.simulated.limits import MessageLimiter
 from bookrunner.venues.simulated.market import Market
-from bookrunner.venues.simulated.session import Action, Close, Say, Session, Subscribe, Unsubscribe
+from bookrunner.venues.simulated.session import Action, Say, Session, Subscribe, Unsubscribe
 
 MAX_UNREAD_BYTES = 64 * 1024 * 1024
 """Sent but unread bytes at which a client is cut, as venues cut slow consumers."""
@@ -132,6 +132,7 @@ class Connection(WSListener):
 
     def cut(self) -> None:
         """End the connection as a venue does at its age limit: without a close frame."""
+        self._muted = True  # what happens from now on must not slip out behind what is still unsent
         self._transport.disconnect()
 
     def keep_time(self) -> None:
@@ -170,8 +171,6 @@ class Connection(WSListener):
                         self._subscribe(action)
                 case Unsubscribe():
                     self._unsubscribe(action.name)
-                case Close():
-                    self._close(WSCloseCode(action.code), action.reason)
 
     def _struck(self, action: Subscribe) -> set[FaultKind]:
         venue = self.session.venue
@@ -189,5 +188,6 @@ class Connection(WSListener):
             self._market.unsubscribe(self, self.session.venue, stream.symbol, stream.kind, name)
 
     def _close(self, code: WSCloseCode, reason: str) -> None:
+        self._muted = True
         self._transport.send_close(code, reason.encode())
         self._transport.disconnect()

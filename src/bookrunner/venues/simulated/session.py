@@ -27,14 +27,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     name: str
 
 
-class Close(msgspec.Struct, frozen=True):
-    """Close with a WebSocket code."""
-
-    code: int
-    reason: str
-
-
-Action = Say | Subscribe | Unsubscribe | Close
+Action = Say | Subscribe | Unsubscribe
 
 
 class ConnectionRules(msgspec.Struct, frozen=True):
