@@ -11,8 +11,8 @@ VENUES = ("binance_usdm", "binance_spot", "bybit_linear", "bybit_spot")
 SYMBOL, OTHER = "BTCUSDT", "ETHUSDT"
 
 CONNECTION_WIDE = frozenset({
-    FaultKind.ABRUPT_CLOSE, FaultKind.CLOSE_1008, FaultKind.DAILY_CUT, FaultKind.MUTE_SOCKET, FaultKind.NO_PONG,
-    FaultKind.ACK_ONLY, FaultKind.SNAPSHOT_BEFORE_ACK, FaultKind.OVERSIZED,
+    FaultKind.ABRUPT_CLOSE, FaultKind.CLOSE_1008, FaultKind.DAILY_CUT, FaultKind.MUTE_SOCKET,
+    FaultKind.NO_PONG, FaultKind.ACK_ONLY, FaultKind.SNAPSHOT_BEFORE_ACK, FaultKind.OVERSIZED,
 })  # fmt: skip
 """Faults of a connection concern every book on it."""
 OF_REST = frozenset(

@@ -15,7 +15,7 @@ def ladder(book: dict[str, Any]) -> Table:
     style = STATE_STYLE.get(book["state"], "white")
     table = Table(
         title=f"{book['venue']} {book['symbol']} [{style}]{book['state']}[/{style}]",
-        caption=f"id {book['last_update_id']} · {book['updates']:,} updates · {book['gaps']} gaps",
+        caption=_caption(book),
         title_justify="left",
         caption_justify="left",
     )
@@ -29,3 +29,9 @@ def ladder(book: dict[str, Any]) -> Table:
     for bid, ask in zip_longest(book["bids"], book["asks"], fillvalue=("", "")):
         table.add_row(bid[1], bid[0], ask[0], ask[1])
     return table
+
+
+def _caption(book: dict[str, Any]) -> str:
+    known = [f"id {book['last_update_id']}"]
+    known += [f"{book[name]:,} {name}" for name in ("updates", "gaps") if name in book]
+    return " · ".join(known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,10 +92,10 @@ class Application:
         self.metrics = MetricsCollector(self.books, clock)
         self.health = HealthBoard(clock)
         self.services: list[Service] = [GarbageCollection()]
+        self._generator = generator
         self.journal = self._journal()
         self.recorder = self._recorder()
         self.fanout = self._fanout() if faces and settings.fanout.enabled else None
-        self._generator = generator
         self._lifetimes = StaggeredLifetimes(generator)
         self.feeds = [self._feed(venue, of) for venue, of in settings.venues.enabled().items()]
         self.services.append(MetricsService(self.metrics))
@@ -130,7 +131,29 @@ class Application:
         return journal
 
     def _recorder(self) -> Recorder | None:
-        return None
+        given = self.settings.recorder
+        if not given.enabled:
+            return None
+        from bookrunner.services.recorder import Recorder
+        from bookrunner.services.recorder_settings import RecorderSettings
+        from bookrunner.storage.catalogue import LocalSpool, catalogue_at
+        from bookrunner.storage.parquet import ParquetEncoder
+
+        recorder = Recorder(
+            ParquetEncoder(),
+            catalogue_at(given.path),
+            LocalSpool(Path(given.spool_path), given.spool_bytes_max),
+            RecorderSettings(flush_rows=given.flush_rows, flush_interval_s=given.flush_interval_s),
+            self.clock,
+            self._generator,
+        )
+        self.stream.subscribe(recorder.sink)
+        self.services.append(recorder)
+        for counter in ("rows", "files", "retries", "spooled", "lost_rows"):
+            read = partial(_field, recorder.counters, counter)
+            self.metrics.add_counter(f"recorder_{counter}", read, f"Recorder: {counter.replace('_', ' ')}.")
+        self.health.add("recorder", lambda: _recorder_health(recorder), needed=False)
+        return recorder
 
     def _fanout(self) -> FanoutService:
         from bookrunner.fanout.service import FanoutService
@@ -297,6 +320,18 @@ def _journal_health(journal: Journal) -> ComponentHealth:
     if counters.state != "open":
         return degraded(counters.state)
     return degraded("disk low") if counters.disk_low_alarms else HEALTHY
+
+
+def _recorder_health(recorder: Recorder) -> ComponentHealth:
+    counters = recorder.counters()
+    if counters.lost_rows:
+        return degraded(f"{counters.lost_rows} rows lost")
+    return degraded("the catalogue refuses files") if counters.target_refuses else HEALTHY
+
+
+def _field(counters: Callable[[], object], name: str) -> int:
+    value: int = getattr(counters(), name)
+    return value
 
 
 def build(settings: Settings, *, faces: bool = True) -> Application:

@@ -123,7 +123,9 @@ def books(
         _quiet_logging(config)
         command.books_from_recordings(recordings, venue_id, depth, as_json=as_json)
     else:
-        _leave(command.live_books(_settings(config), venue_id, depth, as_json=as_json))
+        from bookrunner.app.commands.books_live import live_books
+
+        _leave(live_books(_settings(config), venue_id, depth, as_json=as_json))
 
 
 app.command("venue")(venue)

@@ -21,10 +21,9 @@ def play_books(paths: list[Path], venue: str | None) -> tuple[list[LiveBook], li
     Raises:
         InvalidRequestError: a file is missing or no recording, or the venue is unknown or cannot be told.
     """
-    from bookrunner.storage.recordings import open_recording
-
     from bookrunner.app.venue_feeds import detect_venue, make_feed
     from bookrunner.services.recording_player import RecordingPlayer
+    from bookrunner.storage.recordings import open_recording
 
     player = RecordingPlayer(make_feed, detect_venue, venue=venue)
     reports = [RecordingReport() for _ in paths]
