@@ -195,9 +195,9 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     commit_interval_ms: Annotated[int, Meta(ge=1, le=1_000, description="Time between group commits")] = 2
     fsync_interval_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="Time between fsyncs: what a power cut may cost")
-    ] = 200
+    ] = 50
     compress: Annotated[bool, Meta(description="Compress sealed segments")] = True
-    retention_days: Annotated[float, Meta(gt=0, description="Age at which sealed segments are deleted")] = 7.0
+    retention_days: Annotated[float, Meta(gt=0, description="Age at which sealed segments are deleted")] = 14.0
     retention_bytes: Annotated[
         int, Meta(ge=2**20, description="Total size above which the oldest segments are deleted")
     ] = 50 * 2**30
