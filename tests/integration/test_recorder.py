@@ -16,7 +16,7 @@ from bookrunner.app.venue_feeds import detect_venue, make_feed
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND, ManualClock
 from bookrunner.core.enums import InstrumentKind, Side
 from bookrunner.core.errors import CatalogueError
-from bookrunner.engine.ports.catalogue import ColumnBatch, Gap, TableKind
+from bookrunner.engine.ports.catalogue import Column, ColumnBatch, Gap, TableKind
 from bookrunner.kernels.columns import FLAG_LAST, FLAG_PARTIAL, FLAG_SNAPSHOT
 from bookrunner.market.events import Bar, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
@@ -55,6 +55,7 @@ class Written:
     def _write(self, batch: ColumnBatch) -> None:
         self.batches.append(batch)
         file = ParquetEncoder().encode(batch)
+        self.columns.recycle(batch)
         LocalCatalogue(self.root).put(file.path, file.data)
 
     def frames(self, *frames: str, step_ns: int = 1_000_000) -> None:
@@ -321,7 +322,7 @@ def test_symbols_that_mean_something_in_paths_are_encoded() -> None:
         grid=Grid(0, 1, 0, 1),
     )
     numbers = np.array([1], np.int64)
-    batch = ColumnBatch(TableKind.QUOTES, instrument, "2024-08-08", 1, {"event_number": numbers}, 1, 1)
+    batch = ColumnBatch(TableKind.QUOTES, instrument, "2024-08-08", 1, {"event_number": (numbers,)}, 1, 1)
     assert (
         ParquetEncoder()
         .encode(batch)
@@ -333,8 +334,9 @@ def test_columns_of_unequal_length_are_a_catalogue_error() -> None:
     instrument = Instrument(
         venue="x", symbol="X", base="X", quote="Y", kind=InstrumentKind.SPOT, grid=Grid(0, 1, 0, 1)
     )
-    columns = {"event_number": np.array([1, 2], np.int64), "flags": np.array([1], np.int64)}
-    batch = ColumnBatch(TableKind.DEPTH, instrument, "2024-08-08", 2, dict(columns), 1, 1)
+    one, two = np.array([1], np.int64), np.array([1, 2], np.int64)
+    columns: dict[str, Column] = {"event_number": (two,), "flags": (one,)}
+    batch = ColumnBatch(TableKind.DEPTH, instrument, "2024-08-08", 2, columns, 1, 1)
     with pytest.raises(CatalogueError):
         ParquetEncoder().encode(batch)
 

@@ -12,7 +12,7 @@ import pytest
 
 from bookrunner.core.enums import InstrumentKind
 from bookrunner.core.errors import CatalogueError, ConfigurationError
-from bookrunner.engine.ports.catalogue import CatalogueFile, ColumnBatch, TableKind
+from bookrunner.engine.ports.catalogue import CatalogueFile, Column, ColumnBatch, TableKind
 from bookrunner.market.instrument import Grid, Instrument
 from bookrunner.services.catalogue_writer import CatalogueWriter
 from bookrunner.services.recorder_settings import RecorderSettings
@@ -28,12 +28,16 @@ BTC = Instrument(
 
 
 def batch(number: int, rows: int = 10) -> ColumnBatch:
-    columns = {"event_number": np.arange(rows, dtype=np.int64)}
-    return ColumnBatch(TableKind.DEPTH, BTC, "2024-08-08", rows, dict(columns), number, number + rows)
+    numbers = np.arange(rows, dtype=np.int64)
+    columns: dict[str, Column] = {"event_number": (numbers,)}
+    return ColumnBatch(TableKind.DEPTH, BTC, "2024-08-08", rows, columns, number, number + rows)
 
 
 class Encoder:
     """Names a file by its batch's first id."""
+
+    def prepare(self) -> None:
+        self.prepared = True
 
     def encode(self, given: ColumnBatch) -> CatalogueFile:
         if given.first_id < 0:

@@ -30,6 +30,9 @@ from bookrunner.services.recorder_settings import RecorderSettings
 
 Result = TypeVar("Result")
 
+PREPARE_AFTER_S = 2.0
+"""When the encoder's libraries are imported: the import holds the GIL for tens of ms."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -61,6 +64,7 @@ class CatalogueWriter:
         spool: where they wait.
         settings: bounds and intervals.
         chance: jitter.
+        on_encoded: told of each batch that is a file now, on the loop: its columns are read no more.
         on_lost: told of each batch that could not be kept, on the loop.
     """
 
@@ -72,10 +76,12 @@ class CatalogueWriter:
         settings: RecorderSettings,
         chance: random.Random,
         *,
+        on_encoded: Callable[[ColumnBatch], None] = lambda _batch: None,
         on_lost: Callable[[ColumnBatch], None] = lambda _batch: None,
     ) -> None:
         self.counters = WriterCounters()
-        self.on_lost = on_lost
+        self._on_encoded = on_encoded
+        self._on_lost = on_lost
         self._encoder = encoder
         self._target = target
         self._spool = spool
@@ -110,6 +116,7 @@ class CatalogueWriter:
     async def run(self) -> None:
         """Write what is submitted until ``close``; between batches, drain the spool."""
         try:
+            await self._prepare()
             while not (self._closing.is_set() and not self._waiting):
                 while self._waiting:
                     await self._write(self._waiting[0])
@@ -127,6 +134,14 @@ class CatalogueWriter:
         self._closing.set()
         self._some.set()
 
+    async def _prepare(self) -> None:
+        """Load the encoder once the start is over, but before the first batch is in a hurry."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PREPARE_AFTER_S):
+                await self._some.wait()
+        if self._waiting or not self._closing.is_set():
+            await self._off_loop(self._encoder.prepare)
+
     async def _wait_for_work(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_interval_s):
@@ -139,6 +154,7 @@ class CatalogueWriter:
         except CatalogueError as error:
             self._lose(batch, str(error))
             return
+        self._on_encoded(batch)
         if not self._target_refuses and await self._put(file):
             return
         try:
@@ -216,4 +232,4 @@ class CatalogueWriter:
             last_id=batch.last_id,
             reason=reason,
         )
-        self.on_lost(batch)
+        self._on_lost(batch)

@@ -18,6 +18,7 @@ from bookrunner.market.events import Bar, BookStateChanged, MarkPrice, Quote, Tr
 from bookrunner.market.live_book import LiveBook
 from bookrunner.services.recorder_settings import RecorderSettings
 from bookrunner.services.table_buffers import (
+    BlockPool,
     DepthTable,
     EventTable,
     bar_table,
@@ -33,13 +34,13 @@ _NEVER = 2**62
 class BookRecording:
     """The tables of one book."""
 
-    def __init__(self, live: LiveBook, monotonic_ns: int) -> None:
+    def __init__(self, live: LiveBook, monotonic_ns: int, pool: BlockPool) -> None:
         self.live = live
         self.instrument = live.instrument
         self.book: OrderBook | None = live.book
         """The book that the last whole snapshot was of; another one is recorded whole again."""
-        self.depth = DepthTable()
-        self.snapshots = DepthTable()
+        self.depth = DepthTable(pool)
+        self.snapshots = DepthTable(pool)
         self.trades = trade_table()
         self.quotes = quote_table()
         self.bars = bar_table()
@@ -84,6 +85,7 @@ class MarketColumns:
         self._clock = clock
         self._flush_interval_ns = int(settings.flush_interval_s * NANOSECONDS_PER_SECOND)
         self._snapshot_interval_ns = int(settings.snapshot_interval_s * NANOSECONDS_PER_SECOND)
+        self._pool = BlockPool()
         self._recordings: dict[LiveBook, BookRecording] = {}
         self._event_number = 0
 
@@ -94,14 +96,14 @@ class MarketColumns:
         recording = self._recording(live, ts_recv_ns)
         self._event_number = number = max(self._event_number + 1, ts_recv_ns)
         table, words = recording.depth, live.book.words
-        row = kernels.append_depth(words, number, ts_recv_ns, table.columns, table.rows)
-        if row < 0:
+        used = kernels.append_depth(words, number, ts_recv_ns, table.block, table.used)
+        if used < 0:
+            if table.rows >= self._settings.flush_rows:
+                self._flush(recording, TableKind.DEPTH, table)
             view = live.book.view
-            table.grow(view[layout.MESSAGE_BIDS] + view[layout.MESSAGE_ASKS] + 1)
-            row = kernels.append_depth(words, number, ts_recv_ns, table.columns, table.rows)
-        table.rows = row
-        if row >= self._settings.flush_rows:
-            self._flush(recording, TableKind.DEPTH, table)
+            table.begin_block(view[layout.MESSAGE_BIDS] + view[layout.MESSAGE_ASKS] + 1)
+            used = kernels.append_depth(words, number, ts_recv_ns, table.block, table.used)
+        table.used = used
         if live.book is not recording.book:
             recording.book = live.book  # refreshed from a snapshot: levels came that no update told
             self._snapshot(recording, ts_recv_ns)
@@ -213,6 +215,10 @@ class MarketColumns:
                 recording.depth.gaps.append(recording.gap)
             self._flush_book(recording)
 
+    def recycle(self, batch: ColumnBatch) -> None:
+        """Take back the memory of a batch that nobody reads any more."""
+        self._pool.give(batch.blocks)
+
     def note_lost(self, batch: ColumnBatch) -> None:
         """Put into the next depth file of a book that a batch of it could not be kept."""
         if batch.kind is not TableKind.DEPTH:
@@ -226,7 +232,7 @@ class MarketColumns:
         """Return a book's tables, flushed first when the day or the grid has changed."""
         recording = self._recordings.get(live)
         if recording is None:
-            recording = self._recordings[live] = BookRecording(live, self._clock.monotonic_ns())
+            recording = self._recordings[live] = BookRecording(live, self._clock.monotonic_ns(), self._pool)
             recording.day_end_ns = _day_end_ns(ts_recv_ns)
         elif live.instrument is not recording.instrument or ts_recv_ns >= recording.day_end_ns:
             self._flush_book(recording)
@@ -245,11 +251,11 @@ class MarketColumns:
     def _flush(self, recording: BookRecording, kind: TableKind, table: DepthTable | EventTable) -> None:
         if not table.rows:
             return
-        rows, columns, first_id, last_id, gaps = table.take()
+        taken = table.take()
         date = f"{datetime.fromtimestamp((recording.day_end_ns - 1) // NANOSECONDS_PER_SECOND, UTC):%Y-%m-%d}"
-        self.rows += rows
+        self.rows += taken.rows
         self.batches += 1
-        self._emit(ColumnBatch(kind, recording.instrument, date, rows, columns, first_id, last_id, gaps))
+        self._emit(ColumnBatch(kind, recording.instrument, date, *taken))
 
     def _snapshot(self, recording: BookRecording, ts_recv_ns: int, levels: int | None = None) -> None:
         """Record the book as it is after the last update."""

@@ -61,7 +61,9 @@ class Recorder:
         *,
         on_lost: Callable[[ColumnBatch], None] = lambda _batch: None,
     ) -> None:
-        self._writer = CatalogueWriter(encoder, target, spool, settings, chance, on_lost=self._lost)
+        self._writer = CatalogueWriter(
+            encoder, target, spool, settings, chance, on_encoded=self._encoded, on_lost=self._lost
+        )
         self.sink = MarketColumns(self._writer.submit, settings, clock)
         self._alarm = on_lost
         self._stopping = asyncio.Event()
@@ -103,6 +105,9 @@ class Recorder:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_CHECK_S):
                 await self._stopping.wait()
+
+    def _encoded(self, batch: ColumnBatch) -> None:
+        self.sink.recycle(batch)
 
     def _lost(self, batch: ColumnBatch) -> None:
         self.sink.note_lost(batch)

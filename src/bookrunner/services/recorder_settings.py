@@ -11,7 +11,7 @@ class RecorderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Limits and policies of the recorder."""
 
     flush_rows: int = 65_536
-    """Rows of one kind and symbol that make a file (a single larger message makes a larger one)."""
+    """Rows of one kind and symbol that make a file; depth is looked at a block or a message late."""
     flush_interval_s: float = 300.0
     """Age of the oldest row at which a table is flushed whatever its size."""
     snapshot_interval_s: float = 300.0

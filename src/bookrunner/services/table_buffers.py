@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 from array import array
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from bookrunner.engine.ports.catalogue import DEPTH_COLUMNS, Column, Gap
+from bookrunner.engine.ports.catalogue import DEPTH_COLUMNS, Column, Gap, Ints
 from bookrunner.kernels import columns as kernels
 
-FIRST_CAPACITY = 4_096
-"""Rows that a depth table has room for at first; it doubles as it fills."""
+BLOCK_ROWS = 8_192
+"""Rows of depth that a block of memory holds; a larger message gets a larger block of its own."""
+POOL_BLOCKS = 64
+"""Free blocks kept for use again (640 kB each), so that the loop touches warm memory; more are let go."""
+
+
+class Taken(NamedTuple):
+    """What a table held."""
+
+    rows: int
+    columns: dict[str, Column]
+    first_id: int
+    last_id: int
+    gaps: tuple[Gap, ...]
+    blocks: tuple[Ints, ...] = ()
+
+
+class BlockPool:
+    """Blocks of depth columns that wait to be filled again."""
+
+    def __init__(self) -> None:
+        self._free: list[Ints] = []
+
+    def take(self, rows: int) -> Ints:
+        """Return a block with room for ``rows``, its contents undefined."""
+        if rows <= BLOCK_ROWS and self._free:
+            return self._free.pop()
+        return np.empty((kernels.DEPTH_WIDTH, max(rows, BLOCK_ROWS)), np.int64)
+
+    def give(self, blocks: tuple[Ints, ...]) -> None:
+        """Take blocks back that nobody reads any more."""
+        for block in blocks:
+            if block.shape[1] == BLOCK_ROWS and len(self._free) < POOL_BLOCKS:
+                self._free.append(block)
 
 
 class DepthTable:
-    """Levels of depth messages or snapshots in preallocated columns."""
+    """Levels of depth messages or snapshots, in blocks of columns.
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self.columns = _new_columns(FIRST_CAPACITY)
+    ``block`` is filled up to ``used``; a message never spans two blocks.
+    """
+
+    def __init__(self, pool: BlockPool) -> None:
+        self.block: Ints = _NO_BLOCK
+        self.used = 0
         self.gaps: list[Gap] = []
+        self._pool = pool
+        self._full: list[Ints] = []
+        self._full_rows = 0
 
-    def grow(self, rows: int) -> None:
-        """Make room for ``rows`` more."""
-        capacity = max(self.rows + rows, 2 * self.columns.shape[1])
-        grown = _new_columns(capacity)
-        grown[:, : self.rows] = self.columns[:, : self.rows]
-        self.columns = grown
+    @property
+    def rows(self) -> int:
+        """Rows in all blocks."""
+        return self._full_rows + self.used
+
+    def begin_block(self, rows: int) -> None:
+        """Go on in another block that has room for ``rows``."""
+        if self.used:
+            self._full.append(self.block[:, : self.used])
+            self._full_rows += self.used
+        self.block = self._pool.take(rows)
+        self.used = 0
 
     def append_levels(
-        self,
-        header: dict[int, int],
-        sides: tuple[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]], ...],
-        flags: int,
+        self, header: dict[int, int], sides: tuple[tuple[int, Ints, Ints], ...], flags: int
     ) -> None:
         """Append the levels of a whole book.
 
@@ -43,35 +84,40 @@ class DepthTable:
             flags: ``kernels.columns.FLAG_*``; the last row gets FLAG_LAST too.
         """
         count = sum(len(ticks) for _, ticks, _ in sides)
-        end = self.rows + max(count, 1)
-        if end > self.columns.shape[1]:
-            self.grow(max(count, 1))
-        columns, row = self.columns, self.rows
-        columns[:, row:end] = 0
+        room = max(count, 1)
+        if self.used + room > self.block.shape[1]:
+            self.begin_block(room)
+        rows = self.block[:, self.used : self.used + room]
+        rows[:] = 0
         for column, value in header.items():
-            columns[column, row:end] = value
-        columns[kernels.FLAGS, row:end] = flags if count else flags | kernels.FLAG_EMPTY
-        columns[kernels.FLAGS, end - 1] |= kernels.FLAG_LAST
+            rows[column] = value
+        rows[kernels.FLAGS] = flags if count else flags | kernels.FLAG_EMPTY
+        rows[kernels.FLAGS, -1] |= kernels.FLAG_LAST
+        row = 0
         for side, ticks, lots in sides:
-            columns[kernels.SIDE, row : row + len(ticks)] = side
-            columns[kernels.PRICE_TICKS, row : row + len(ticks)] = ticks
-            columns[kernels.QUANTITY_LOTS, row : row + len(ticks)] = lots
-            row += len(ticks)
-        self.rows = end
+            end = row + len(ticks)
+            rows[kernels.SIDE, row:end] = side
+            rows[kernels.PRICE_TICKS, row:end] = ticks
+            rows[kernels.QUANTITY_LOTS, row:end] = lots
+            row = end
+        self.used += room
 
-    def take(self) -> tuple[int, dict[str, Column], int, int, tuple[Gap, ...]]:
-        """Return rows, columns, first and last id and gaps, and begin anew."""
-        rows, taken, gaps = self.rows, self.columns, tuple(self.gaps)
-        self.rows, self.gaps = 0, []
-        self.columns = _new_columns(FIRST_CAPACITY)
-        named: dict[str, Column] = {name: taken[i, :rows] for i, name in enumerate(DEPTH_COLUMNS)}
-        first_id = int(taken[kernels.FIRST_ID, 0]) if rows else 0
-        last_id = int(taken[kernels.FINAL_ID, rows - 1]) if rows else 0
-        return rows, named, first_id, last_id, gaps
+    def take(self) -> Taken:
+        """Return what is held, and begin anew."""
+        rows = self.rows
+        parts = [*self._full, self.block[:, : self.used]] if self.used else self._full
+        columns: dict[str, Column] = {
+            name: tuple(part[i] for part in parts) for i, name in enumerate(DEPTH_COLUMNS)
+        }
+        first_id = int(parts[0][kernels.FIRST_ID, 0]) if parts else 0
+        last_id = int(parts[-1][kernels.FINAL_ID, -1]) if parts else 0
+        blocks = tuple(part.base if part.base is not None else part for part in parts)
+        taken = Taken(rows, columns, first_id, last_id, tuple(self.gaps), blocks)
+        self.block, self.used, self._full, self._full_rows, self.gaps = _NO_BLOCK, 0, [], 0, []
+        return taken
 
 
-def _new_columns(capacity: int) -> npt.NDArray[np.int64]:
-    return np.empty((kernels.DEPTH_WIDTH, capacity), np.int64)
+_NO_BLOCK: Ints = np.empty((kernels.DEPTH_WIDTH, 0), np.int64)
 
 
 class EventTable:
@@ -99,21 +145,21 @@ class EventTable:
             column.append(text)
         self.rows += 1
 
-    def take(self) -> tuple[int, dict[str, Column], int, int, tuple[Gap, ...]]:
-        """Return rows, columns, first and last id and gaps, and begin anew."""
+    def take(self) -> Taken:
+        """Return what is held, and begin anew."""
         width = len(self._integer_names)
         table = np.frombuffer(self.integers, np.int64).reshape(self.rows, width)
-        named: dict[str, Column] = {name: table[:, i] for i, name in enumerate(self._integer_names)}
+        named: dict[str, Column] = {name: (table[:, i],) for i, name in enumerate(self._integer_names)}
         named.update(zip(self._text_names, self.texts, strict=True))
         first_id = last_id = 0
         if self._id_column and self.rows:
-            ids = named[self._id_column]
+            ids = table[:, self._integer_names.index(self._id_column)]
             first_id, last_id = int(ids[0]), int(ids[-1])
-        rows, gaps = self.rows, tuple(self.gaps)
+        taken = Taken(self.rows, named, first_id, last_id, tuple(self.gaps))
         self.integers = array("q")
         self.texts = [[] for _ in self._text_names]
         self.rows, self.gaps = 0, []
-        return rows, named, first_id, last_id, gaps
+        return taken
 
 
 def trade_table() -> EventTable:

@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bookrunner.core.errors import CatalogueError
-from bookrunner.engine.ports.catalogue import Column, TableKind
+from bookrunner.engine.ports.catalogue import Ints, TableKind
 from bookrunner.kernels.columns import FLAG_EMPTY, FLAG_PARTIAL, FLAG_SNAPSHOT
-from bookrunner.storage.parquet import FileMetadata, read_file
-
-Ints = npt.NDArray[np.int64]
+from bookrunner.storage.parquet import FileMetadata, Table, read_file
 
 
 class RebuiltBook:
@@ -81,7 +78,7 @@ def _events(root: Path, venue: str, symbol: str) -> Iterator[Event]:
                 yield int(number[0]), int(np.bitwise_or.reduce(flags)), int(ids[-1]), metadata, *levels
 
 
-def _integers(columns: dict[str, Column], name: str) -> Ints:
+def _integers(columns: Table, name: str) -> Ints:
     column = columns[name]
     if isinstance(column, list):
         raise CatalogueError("column is not of integers", column=name)

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from bookrunner.core.errors import CatalogueError
-from bookrunner.engine.ports.catalogue import CatalogueFile, Column, ColumnBatch, Gap, TableKind
+from bookrunner.engine.ports.catalogue import CatalogueFile, Column, ColumnBatch, Gap, Ints, TableKind
 from bookrunner.market.instrument import Instrument
 
 FORMAT = 1
@@ -26,6 +26,8 @@ METADATA_KEY = b"bookrunner"
 COMPRESSION_LEVEL = 3
 SMALL_COLUMNS = {"side": "int8", "flags": "int32", "closed": "int8"}
 """Integer columns stored narrower than int64."""
+Table = dict[str, Ints | list[str]]
+"""Columns of a file as read back."""
 EVENT_DIGITS = 19
 HASH_CHARACTERS_IN_NAME = 8
 
@@ -50,6 +52,10 @@ class FileMetadata(msgspec.Struct, frozen=True):
 class ParquetEncoder:
     """Columns to Parquet, compressed with zstd."""
 
+    def prepare(self) -> None:
+        """Import Arrow."""
+        import pyarrow.parquet  # noqa: F401 - only that it is loaded matters
+
     def encode(self, batch: ColumnBatch) -> CatalogueFile:
         """Return the file; see ``CatalogueEncoder``.
 
@@ -61,7 +67,7 @@ class ParquetEncoder:
 
         digest = content_hash(batch.columns)
         numbers = batch.columns["event_number"]
-        first_event, last_event = int(numbers[0]), int(numbers[-1])
+        first_event, last_event = int(numbers[0][0]), int(numbers[-1][-1])
         metadata = FileMetadata(
             FORMAT,
             batch.kind,
@@ -85,7 +91,7 @@ class ParquetEncoder:
             arrays = [
                 pa.array(column, pa.string())
                 if isinstance(column, list)
-                else pa.array(np.ascontiguousarray(column)).cast(field.type)
+                else pa.chunked_array([np.ascontiguousarray(piece) for piece in column]).cast(field.type)
                 for column, field in zip(batch.columns.values(), fields, strict=True)
             ]
             out = io.BytesIO()
@@ -126,11 +132,12 @@ def content_hash(columns: dict[str, Column]) -> str:
             for buffer in pa.array(column, pa.string()).buffers()[1:]:
                 digest.update(memoryview(buffer or b""))
         else:
-            digest.update(np.ascontiguousarray(column, "<i8").data)
+            for piece in column:
+                digest.update(np.ascontiguousarray(piece, "<i8").data)
     return digest.hexdigest()
 
 
-def read_file(path: Path) -> tuple[FileMetadata, dict[str, Column]]:
+def read_file(path: Path) -> tuple[FileMetadata, Table]:
     """Read a catalogue file back and check its hash.
 
     Raises:
@@ -146,21 +153,25 @@ def read_file(path: Path) -> tuple[FileMetadata, dict[str, Column]]:
         if stored is None:
             raise CatalogueError("not a catalogue file", file=path.name)
         metadata = msgspec.json.decode(stored, type=FileMetadata)
-        columns = {name: _column(table.column(name)) for name in table.column_names}
+        columns: Table = {name: _column(table.column(name)) for name in table.column_names}
     except (OSError, pa.ArrowException, msgspec.DecodeError) as error:
         raise CatalogueError("catalogue file cannot be read", file=path.name, reason=str(error)) from error
     if metadata.format != FORMAT:
         raise CatalogueError("catalogue file of another format", file=path.name, format=metadata.format)
-    if table.num_rows != metadata.rows or content_hash(columns) != metadata.content_hash:
+    if table.num_rows != metadata.rows or _hash_of(columns) != metadata.content_hash:
         raise CatalogueError("catalogue file does not match its hash", file=path.name)
     return metadata, columns
 
 
-def _column(values: Any) -> Column:
+def _hash_of(table: Table) -> str:
+    return content_hash({name: c if isinstance(c, list) else (c,) for name, c in table.items()})
+
+
+def _column(values: Any) -> Ints | list[str]:
     import pyarrow as pa
 
     if values.type == pa.string():
         texts: list[str] = values.to_pylist()
         return texts
-    integers: Column = values.to_numpy().astype(np.int64)
+    integers: Ints = values.to_numpy().astype(np.int64)
     return integers

@@ -207,6 +207,7 @@ def _record(
 
     def write(batch: ColumnBatch) -> None:
         file = encoder.encode(batch)
+        columns.recycle(batch)
         target.put(file.path, file.data)
         report.files += 1
         report.rows += file.rows

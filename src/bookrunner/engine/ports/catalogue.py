@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from bookrunner.market.instrument import Instrument
 
-Column = npt.NDArray[np.int64] | list[str]
+Ints = npt.NDArray[np.int64]
+Column = tuple[Ints, ...] | list[str]
+"""Integers in pieces, one after the other, or texts."""
 
 
 class TableKind(StrEnum):
@@ -70,6 +72,8 @@ class ColumnBatch(msgspec.Struct, frozen=True):
     """Venue's id of the first row; 0 where rows have none."""
     last_id: int
     gaps: tuple[Gap, ...] = ()
+    blocks: tuple[Ints, ...] = ()
+    """Memory under the columns, to be used again by whoever emitted the batch once nobody reads them."""
 
 
 class CatalogueFile(msgspec.Struct, frozen=True):
@@ -83,6 +87,10 @@ class CatalogueFile(msgspec.Struct, frozen=True):
 
 class CatalogueEncoder(Protocol):
     """Turns columns into a file. Called in a worker thread."""
+
+    def prepare(self) -> None:
+        """Load what encoding needs, which takes long, before the first batch is waiting for it."""
+        ...
 
     def encode(self, batch: ColumnBatch) -> CatalogueFile:
         """Return the file; the same batch gives the same path.
