@@ -83,10 +83,7 @@ def run(
     ] = False,
 ) -> None:
     """Follow the venues: books, journal, recorder, fan-out and API until a signal."""
-    import gc
-
-    gc.disable()  # imports make only objects that stay; the garbage_collection service takes over
-    settings = _settings(config)
+    settings = _settings_for_service(config)
     from bookrunner.app.commands.run import run as command
 
     _leave(command(settings, duration_s=duration, summary=summary is not None, demo=demo))
@@ -95,7 +92,7 @@ def run(
 @app.command()
 def record(*, config: ConfigOption = None, duration: DurationOption = None) -> None:
     """Follow the venues and only record: journal and catalogue, no faces."""
-    settings = _settings(config)
+    settings = _settings_for_service(config)
     from bookrunner.app.commands.record import record as command
 
     _leave(command(settings, duration_s=duration))
@@ -133,10 +130,14 @@ app.command("venue")(venue)
 
 @app.command("import")
 def import_command(
+    *,
     recordings: Annotated[list[Path], typer.Argument(help="Recorded files (.ndlog.gz, .cfraw.gz).")],
-    catalogue: Annotated[Path | None, typer.Option(help="Catalogue folder; default: recorder.path.")] = None,
+    catalogue: Annotated[
+        str | None, typer.Option(help="Folder or URL of the catalogue; default: recorder.path.")
+    ] = None,
+    no_catalogue: Annotated[bool, typer.Option("--no-catalogue", help="Write the journal only.")] = False,
     journal: Annotated[
-        Path | None, typer.Option(help="Also write the raw frames to this journal folder.")
+        Path | None, typer.Option(help="Also append the raw frames to this journal folder.")
     ] = None,
     venue_id: Annotated[
         str | None, typer.Option("--venue", help="Venue id, where the frames do not tell.")
@@ -147,7 +148,8 @@ def import_command(
     settings = _settings(config)
     from bookrunner.app.commands.import_recording import import_recordings as command
 
-    _leave(command(recordings, catalogue or Path(settings.recorder.path), journal, venue_id))
+    target = None if no_catalogue else catalogue or settings.recorder.path
+    _leave(command(recordings, target, journal, venue_id))
 
 
 @app.command()
@@ -248,6 +250,14 @@ def _settings(config: Path | None) -> Settings:
 
     configure_logging(settings.logging)
     return settings
+
+
+def _settings_for_service(config: Path | None) -> Settings:
+    """Likewise, for a process that stays: its imports make only objects that stay."""
+    import gc
+
+    gc.disable()  # until the garbage_collection service takes over
+    return _settings(config)
 
 
 def _quiet_logging(config: Path | None) -> None:
