@@ -15,7 +15,16 @@ from bookrunner.market.events import Trade
 from bookrunner.market.quotes import quote_of_row
 from bookrunner.market.trades import trades_of_rows
 from bookrunner.venues.binance.variants import VARIANTS as BINANCE
-from conformance.cases import FEEDS, FINE_GRID, RecordedFrame, book_of, depth_frame, recorded, scratch_of
+from conformance.cases import (
+    FEEDS,
+    FINE_GRID,
+    RecordedFrame,
+    book_of,
+    depth_frame,
+    recorded,
+    scratch_of,
+    wrapped,
+)
 
 
 def _feed(case: RecordedFrame) -> VenueFeed:
@@ -124,3 +133,38 @@ def test_depth_of_every_date_is_scanned_and_decoded_alike(venue: str, until: dat
     assert feed.depth_rule.scan_frame(frame, scanned.words) == layout.APPLIED
     assert scratch_of(scanned) == scratch_of(typed)
     assert scratch_of(typed)["bids"] == [(100_50000000, 2_00000000)]
+
+
+VALUES = {
+    "E": 1783000000010, "T": 1783000000008, "s": "BTCUSDT", "t": 7, "u": 7, "p": "100.5", "q": "2", "nq": "1",
+    "f": 1, "l": 2, "m": True, "M": True, "X": "MARKET", "ps": "BTCUSDT", "st": 1,
+}  # fmt: skip
+SIDES = {"b": "100.4", "B": "1", "a": "100.5", "A": "2"}
+ORDER_IDS = {"a": 50, "b": 88}
+DATED = [
+    (venue, event, dated.value)
+    for venue, variant in BINANCE.items()
+    for event in ("aggTrade", "trade", "bookTicker")
+    for dated in variant.events[event]
+]
+
+
+@pytest.mark.parametrize(("venue", "event", "fields"), DATED)
+def test_trades_and_quotes_of_every_date_are_read_on_both_roads(
+    venue: str, event: str, fields: tuple[str, ...]
+) -> None:
+    values = VALUES | {"e": event} | (SIDES if event == "bookTicker" else ORDER_IDS)
+    frame = wrapped(f"btcusdt@{event}", {name: values[name] for name in fields})
+    feed = FEEDS[venue]()
+    book = book_of(feed, "BTCUSDT")
+
+    if event == "bookTicker":
+        row = np.zeros(layout.QUOTE_WIDTH, np.int64)
+        assert feed.scan_quote(frame, book.words, row) == 1
+        assert quote_of_row(row) == feed.decode_quote(frame, FINE_GRID)
+        return
+    rows = np.zeros((layout.MAX_TRADES, layout.TRADE_WIDTH), np.int64)
+    (trade,) = feed.decode_trades(frame, FINE_GRID)
+    assert trades_of_rows(rows, feed.scan_trades(frame, book.words, rows)) == [trade]
+    # On trades, a and b are the orders' ids; only an aggregate is named by its a.
+    assert trade.trade_id == ("50" if event == "aggTrade" else "7")

@@ -7,7 +7,6 @@ from datetime import date, timedelta
 import pytest
 
 from bookrunner.core.enums import Channel
-from bookrunner.venues.binance import rest
 from bookrunner.venues.binance.feed import BinanceFeed
 from bookrunner.venues.binance.variants import SPOT, USDM, USDM_ROUTED, VARIANTS, Variant
 from bookrunner.venues.formats import Dated, value_on
@@ -97,10 +96,3 @@ def test_a_fact_is_taken_as_of_its_day() -> None:
     assert value_on(history, date(2019, 12, 31)) == "old"
     assert value_on(history, date(2020, 1, 1)) == "new"
     assert value_on(history, None) == "new"
-
-
-def test_a_ban_tells_when_it_ends() -> None:
-    body = b'{"code":-1003,"msg":"Way too many requests; IP banned until 1783000000123. Use streams."}'
-    assert rest.banned_until_ms(body) == 1783000000123
-    assert rest.banned_until_ms(b'{"code":-1003,"msg":"Too many requests."}') is None
-    assert rest.banned_until_ms(b"<html>") is None

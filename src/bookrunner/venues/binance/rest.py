@@ -6,8 +6,6 @@ Sources: BND ``Order-Book``, ``Exchange-Information``, ``common-definition``, ``
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from bookrunner.core.enums import InstrumentKind, InstrumentStatus
@@ -88,7 +86,6 @@ _SNAPSHOT = msgspec.json.Decoder(_Snapshot)
 _SYMBOLS = msgspec.json.Decoder(_Symbols)
 _SYMBOL = msgspec.json.Decoder(_Symbol)
 _FAULT = msgspec.json.Decoder(_Fault)
-_BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 
 
 def fault_of(body: bytes) -> tuple[int, str] | None:
@@ -98,13 +95,6 @@ def fault_of(body: bytes) -> tuple[int, str] | None:
     except MalformedFrameError:
         return None
     return fault.code, fault.msg
-
-
-def banned_until_ms(body: bytes) -> int | None:
-    """Return when a ban ends, by the text of error -1003; Unix milliseconds."""
-    fault = fault_of(body)
-    found = _BANNED_UNTIL.search(fault[1]) if fault else None
-    return int(found[1]) if found else None
 
 
 def _reject_or(error: MalformedFrameError, body: bytes) -> VenueRejectError | MalformedFrameError:

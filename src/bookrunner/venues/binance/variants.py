@@ -40,8 +40,6 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     venue: str
     rule: int
     """``kernels.layout.RULE_*``."""
-    websocket_url: str
-    rest_url: str
     hosts: tuple[str, ...]
     """Names under which recordings of this venue were made; a leading dot matches subdomains."""
     paths: History[Paths]
@@ -57,10 +55,6 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """Kind of every instrument, or ``None`` where the list says it."""
     request_weight_per_minute: int
     messages_per_second: int
-    server_ping_s: float
-    """The server sends a ping frame so often ..."""
-    server_pong_timeout_s: float
-    """... and cuts a connection that has sent no pong for so long."""
     events: dict[str, History[FieldNames]]
     """Keys of each event's payload over time; the decoders read all of them."""
 
@@ -115,8 +109,6 @@ _SPOT_EVENTS: dict[str, History[FieldNames]] = {
 USDM = Variant(
     venue="binance_usdm",
     rule=RULE_BINANCE_FUTURES,
-    websocket_url="wss://fstream.binance.com",
-    rest_url="https://fapi.binance.com",
     hosts=("fstream.binance.com", "fapi.binance.com", "fstream.binancefuture.com", "demo-fapi.binance.com"),
     paths=(Dated(USDM_ROUTED, _UNROUTED), Dated(_NOW, _ROUTED, "BND Important-WebSocket-Change-Notice")),
     channels=_ALL,
@@ -129,16 +121,12 @@ USDM = Variant(
     default_kind=None,
     request_weight_per_minute=2400,
     messages_per_second=10,
-    server_ping_s=180.0,
-    server_pong_timeout_s=600.0,
     events=_USDM_EVENTS,
 )
 
 COINM = Variant(
     venue="binance_coinm",
     rule=RULE_BINANCE_FUTURES,
-    websocket_url="wss://dstream.binance.com",
-    rest_url="https://dapi.binance.com",
     hosts=("dstream.binance.com", "dapi.binance.com", "dstream.binancefuture.com"),
     paths=(Dated(_NOW, _UNROUTED),),
     channels=_ALL,
@@ -151,16 +139,12 @@ COINM = Variant(
     default_kind=None,
     request_weight_per_minute=2400,
     messages_per_second=10,
-    server_ping_s=180.0,
-    server_pong_timeout_s=600.0,
     events=_COINM_EVENTS,
 )
 
 SPOT = Variant(
     venue="binance_spot",
     rule=RULE_BINANCE_SPOT,
-    websocket_url="wss://stream.binance.com:9443",
-    rest_url="https://api.binance.com",
     hosts=("stream.binance.com", "api.binance.com", "www.binance.com", ".binance.vision"),
     paths=(Dated(_NOW, _UNROUTED),),
     channels=_ALL - {Channel.MARK_PRICE},
@@ -173,16 +157,12 @@ SPOT = Variant(
     default_kind=InstrumentKind.SPOT,
     request_weight_per_minute=6000,
     messages_per_second=5,
-    server_ping_s=20.0,
-    server_pong_timeout_s=60.0,
     events=_SPOT_EVENTS,
 )
 
 US = msgspec.structs.replace(
     SPOT,
     venue="binance_us",
-    websocket_url="wss://stream.binance.us:9443",
-    rest_url="https://api.binance.us",
     hosts=(".binance.us",),
     # Ours: the spot documents are Binance.com's; a smaller snapshot and budget stay safe on either.
     depth_limit=1000,

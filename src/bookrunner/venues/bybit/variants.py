@@ -26,8 +26,6 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     category: str
     """As in ``/v5/public/<category>`` and ``category=<category>``."""
     hosts: tuple[str, ...] = (".bybit.com", ".bytick.com")
-    websocket_url: str = "wss://stream.bybit.com"
-    rest_url: str = "https://api.bybit.com"
     channels: frozenset[Channel]
     kinds: dict[str, InstrumentKind]
     """By the instrument list's ``contractType``, ``""`` where it has none."""
