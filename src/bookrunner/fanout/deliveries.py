@@ -95,6 +95,8 @@ class EventDelivery:
         make: the message; called when its turn comes.
         source: the book that it is about.
         wanted: whether a group gets it.
+        in_snapshots: whether a snapshot made after it says the same or newer (a state), so that a client
+            with such a snapshot must not get it any more.
     """
 
     def __init__(
@@ -104,7 +106,10 @@ class EventDelivery:
         wanted: Callable[[Group, BookSource], bool],
         ts_recv_ns: int,
         audience: Audience,
+        *,
+        in_snapshots: bool,
     ) -> None:
+        self._stamp = audience.next_stamp() if in_snapshots else None
         self._make = make
         self._source = source
         self._wanted = wanted
@@ -132,6 +137,8 @@ class EventDelivery:
         """Number it for one subscriber, unless it left or unsubscribed meanwhile."""
         group = session.group
         if group is None or self._publication is None or not self._wanted(group, self._source):
+            return
+        if self._stamp is not None and session.fresh_since > self._stamp:
             return
         self._frames += 1
         if not session.publish(self._publication.body(session.form)):

@@ -25,6 +25,15 @@ class Lane(IntEnum):
     """Metrics and heartbeats."""
 
 
+class Left(IntEnum):
+    """What a turn left to be sent."""
+
+    NOTHING = 0
+    BACKGROUND = 1
+    """Only what may be spread over some milliseconds."""
+    URGENT = 2
+
+
 class Delivery(Protocol):
     """One message on its way to its clients."""
 
@@ -68,12 +77,11 @@ class Outbox:
         waiting.append(delivery)
         return True
 
-    def turn(self) -> bool:
-        """Send one turn's frames; return whether anything is left."""
-        left = False
-        for lane in Lane:
-            left |= self._serve(lane)
-        return left
+    def turn(self) -> Left:
+        """Send one turn's frames; return what is left."""
+        urgent = self._serve(Lane.BOOKS) | self._serve(Lane.EVENTS)
+        background = self._serve(Lane.BACKGROUND)
+        return Left.URGENT if urgent else Left.BACKGROUND if background else Left.NOTHING
 
     def _serve(self, lane: Lane) -> bool:
         budget = self._sends_per_turn

@@ -16,7 +16,7 @@ import msgspec
 from bookrunner.core.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Clock
 from bookrunner.fanout.deliveries import BooksDelivery, EventDelivery, LatestDelivery, TradeBatch
 from bookrunner.fanout.group import Group
-from bookrunner.fanout.outbox import Lane, Outbox
+from bookrunner.fanout.outbox import Lane, Left, Outbox
 from bookrunner.fanout.schedule import SlotCalendar
 from bookrunner.fanout.selection import Terms
 from bookrunner.fanout.session import Session
@@ -144,8 +144,13 @@ class Publisher:
         source.version += 1
         if not self.sessions:
             return
-        message = State(change.venue, change.symbol, change.state.value, change.reason, change.ts_ns)
-        delivery = EventDelivery(lambda: message, source, _announces, change.ts_ns, self)
+
+        def message() -> Message:
+            # Clients drop the levels of a book that is not live, so frames after this carry it again.
+            source.version += 1
+            return State(change.venue, change.symbol, change.state.value, change.reason, change.ts_ns)
+
+        delivery = EventDelivery(message, source, _announces, change.ts_ns, self, in_snapshots=True)
         self._put(Lane.BOOKS, delivery)
 
     def on_quote(self, live: LiveBook, quote: Quote, ts_recv_ns: int) -> None:
@@ -158,7 +163,8 @@ class Publisher:
         """Ignored: no client kind carries it."""
 
     def _put_trades(self, source: BookSource, batch: TradeBatch) -> None:
-        self._put(Lane.EVENTS, EventDelivery(batch.message, source, _trades, batch.ts_recv_ns, self))
+        delivery = EventDelivery(batch.message, source, _trades, batch.ts_recv_ns, self, in_snapshots=False)
+        self._put(Lane.EVENTS, delivery)
 
     def _put(self, lane: Lane, delivery: BooksDelivery | EventDelivery | LatestDelivery) -> None:
         if not self._outbox.put(lane, delivery):
@@ -188,8 +194,8 @@ class Publisher:
         other_ns = min(self._metrics_due_ns, self._heartbeat_due_ns)
         return other_ns if due_ns is None else min(due_ns, other_ns)
 
-    def turn(self) -> bool:
-        """Send a bounded number of frames; return whether more are to be sent."""
+    def turn(self) -> Left:
+        """Send a bounded number of frames; return what is left to be sent."""
         if self._trades:
             batches, self._trades = self._trades, {}
             for source, batch in batches.items():
