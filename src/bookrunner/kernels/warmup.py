@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bookrunner.kernels import binance, book, bybit
+from bookrunner.kernels import binance, book, bybit, columns
 from bookrunner.kernels.layout import (
     BID,
     MAX_TRADES,
@@ -60,6 +60,7 @@ def _calls() -> list[tuple[Any, tuple[object, ...]]]:
         (book.trim, (words, 1, 2)),
         (book.clear, (words,)),
         (book.apply, (words,)),
+        (columns.append_depth, (words, 0, 0, np.zeros((columns.DEPTH_WIDTH, 1), np.int64), 0)),
     ]
 
 
