@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
-
-import msgspec
 
 from bookrunner.engine.ports.venue_feed import ConnectionPlan, ConnectionPolicy, RateLimit, RestRequest
 
 __all__ = ["RateLimit", "RestClient", "StreamClient", "StreamClientFactory", "StreamListener", "StreamStats"]
 
 
-class StreamStats(msgspec.Struct):
-    """Counters of one reconnecting connection since it was made; read them, do not write them."""
+@dataclass(slots=True)
+class StreamStats:
+    """Counters of one reconnecting connection since it was made; read them, do not write them.
+
+    A slotted class rather than a Struct: three of these are written for every message, and slots are fastest.
+    """
 
     connects: int = 0
     """Handshakes that succeeded."""
@@ -25,8 +28,14 @@ class StreamStats(msgspec.Struct):
     """Messages and pings that we sent."""
     last_data_ns: int = 0
     """Wall time of the last message; 0 before the first."""
-    errors: dict[str, int] = msgspec.field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
     """Error and disconnect counts by kind."""
+
+    def count_message(self, size: int, ts_recv_ns: int) -> None:
+        """Count one message of ``size`` bytes."""
+        self.messages += 1
+        self.bytes += size
+        self.last_data_ns = ts_recv_ns
 
     def count_error(self, kind: str) -> None:
         """Add one to the errors of this kind."""

@@ -8,8 +8,8 @@ past that, TCP holds the peer back.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -62,29 +62,26 @@ class Session(WSListener):
         self.ended: Disconnect | None = None
         self.failure: Exception | None = None
         """What the listener raised, if it did."""
-        self.received = 0
         self.sent = 0
         self._listener = listener
         self._policy = policy
         self._max_age_s = max_age_s
         self._stats = stats
+        self._messages_before = stats.messages
         self._clock = clock
-        self._wall_ns = clock.wall_ns
-        self._on_message = listener.on_message
-        self._max_message_bytes = max_message_bytes
         self._joiner = FragmentJoiner(max_message_bytes)
-        # Frames at least this large need no second look; see ``_set_fast_lane``.
-        self._fast_bytes = MAX_CONTROL_PAYLOAD_BYTES + 1
+        self._fast_lane = self._make_fast_lane(max_message_bytes)
         self._queue: deque[bytes] = deque()
         self._pacer = Pacer(policy.messages_per_second)
         self._liveness = Liveness(policy.ping_interval_s, policy.pong_timeout_s, clock.monotonic_ns())
         self._max_age_ns = NEVER_NS
         self._wake = asyncio.Event()
+        self._choose_lane()
 
     @property
     def proven(self) -> bool:
         """Whether it brought data: more messages came than could be replies to ours."""
-        return self.received > self.sent
+        return self._stats.messages - self._messages_before > self.sent
 
     # What picows calls.
 
@@ -101,26 +98,6 @@ class Session(WSListener):
         except Exception as error:  # noqa: BLE001 - whatever it is, it stops the client
             self._listener_failed(error)
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
-        """Stamp a frame and hand it on; the hot path of the process."""
-        ts_recv_ns = self._wall_ns()
-        message = frame.get_payload_as_bytes()
-        # The upper bound stands here too: picows still delivers a frame that it has refused as too large.
-        if not self._fast_bytes <= len(message) <= self._max_message_bytes or not frame.fin:
-            whole = self._inspect(frame, message)
-            if whole is None:
-                return
-            message = whole
-        stats = self._stats
-        self.received += 1
-        stats.messages += 1
-        stats.bytes += len(message)
-        stats.last_data_ns = ts_recv_ns
-        try:
-            self._on_message(message, ts_recv_ns)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it stops the client
-            self._listener_failed(error)
-
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Classify what nobody announced."""
         handshake: WSCloseHandshake | None = transport.close_handshake
@@ -128,21 +105,56 @@ class Session(WSListener):
             self.finish(closed_by_peer(_number(handshake.sent.code), handshake.sent.reason))
         self.finish(LOST)
 
-    def _inspect(self, frame: WSFrame, payload: bytes) -> bytes | None:
-        """Look at a frame that may not be a whole message; return the message if there is one."""
+    # Frames. Most are whole messages and take the fast lane.
+
+    def _make_fast_lane(self, max_message_bytes: int) -> Callable[[WSTransport, WSFrame], None]:
+        """Return the callback for frames in ordinary times: stamp, count, hand on.
+
+        A closure, because attributes of a picows listener are slow to read, and so is a frame's type: what is
+        larger than a control frame may be and is final is a whole message while none is being joined.
+        """
+        wall_ns, stats, slow_lane = self._clock.wall_ns, self._stats, self._slow_lane
+        on_message, failed = self._listener.on_message, self._listener_failed
+
+        def fast_lane(transport: WSTransport, frame: WSFrame) -> None:
+            ts_recv_ns = wall_ns()
+            message = frame.get_payload_as_bytes()
+            size = len(message)
+            # The upper bound stands here too: picows still delivers a frame that it has refused as too large.
+            if not MAX_CONTROL_PAYLOAD_BYTES < size <= max_message_bytes or not frame.fin:
+                slow_lane(transport, frame)
+                return
+            stats.messages += 1
+            stats.bytes += size
+            stats.last_data_ns = ts_recv_ns
+            try:
+                on_message(message, ts_recv_ns)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it stops the client
+                failed(error)
+
+        return fast_lane
+
+    def _slow_lane(self, _transport: WSTransport, frame: WSFrame) -> None:
+        """Take a frame that may be anything."""
         if self.ended is not None:
-            return None
+            return
+        ts_recv_ns = self._clock.wall_ns()
         kind = frame.msg_type
-        if kind not in _DATA_TYPES:
-            if kind == WSMsgType.PONG:
-                self._pong()
-            elif kind == WSMsgType.CLOSE:
-                self.finish(closed_by_peer(_number(frame.get_close_code()), frame.get_close_reason() or ""))
-            return None
-        if self._liveness.awaiting_pong and len(payload) <= MAX_PONG_BYTES and PONG_MARKER in payload:
-            self._pong()
+        if kind in _DATA_TYPES:
+            message = self._join(frame.get_payload_as_bytes(), frame, kind)
+            if message is not None:
+                self._stats.count_message(len(message), ts_recv_ns)
+                self._deliver(message, ts_recv_ns)
+        elif kind == WSMsgType.PONG:
+            self._liveness.pong()
+        elif kind == WSMsgType.CLOSE:
+            self.finish(closed_by_peer(_number(frame.get_close_code()), frame.get_close_reason() or ""))
+        self._choose_lane()
+
+    def _join(self, payload: bytes, frame: WSFrame, kind: WSMsgType) -> bytes | None:
+        """Return the message that this data frame completes, if it does."""
         try:
-            whole = self._joiner.add(
+            message = self._joiner.add(
                 payload, continuation=kind == WSMsgType.CONTINUATION, final=bool(frame.fin)
             )
         except MessageTooLargeError as error:
@@ -151,21 +163,21 @@ class Session(WSListener):
         except MalformedFrameError as error:
             self.finish(Disconnect(DisconnectKind.PROTOCOL, detail=str(error)))
             return None
-        self._set_fast_lane()
-        return whole
+        if message is not None and len(message) <= MAX_PONG_BYTES and PONG_MARKER in message:
+            self._liveness.pong()
+        return message
 
-    def _pong(self) -> None:
-        self._liveness.pong()
-        self._set_fast_lane()
+    def _deliver(self, message: bytes, ts_recv_ns: int) -> None:
+        try:
+            self._listener.on_message(message, ts_recv_ns)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it stops the client
+            self._listener_failed(error)
 
-    def _set_fast_lane(self) -> None:
-        """Choose which frames skip ``_inspect``: asking for a frame's type costs more than all the rest."""
-        if self.ended is not None or self._joiner.joining:
-            self._fast_bytes = sys.maxsize
-        elif self._liveness.awaiting_pong:
-            self._fast_bytes = MAX_PONG_BYTES + 1
-        else:
-            self._fast_bytes = MAX_CONTROL_PAYLOAD_BYTES + 1
+    def _choose_lane(self) -> None:
+        """Look closely at frames while a message is being joined, a pong is awaited, or the end has come."""
+        closely = self.ended is not None or self._joiner.joining or self._liveness.awaiting_pong
+        # picows looks its callback up for each frame, so an instance's attribute can stand in for the method.
+        self.on_ws_frame = self._slow_lane if closely else self._fast_lane  # type: ignore[assignment, method-assign]
 
     def _listener_failed(self, error: Exception) -> None:
         self.failure = self.failure or error
@@ -185,7 +197,7 @@ class Session(WSListener):
         """Begin to end the connection; the first reason stands, and no message is delivered after it."""
         if self.ended is None:
             self.ended = reason
-            self._set_fast_lane()
+            self._choose_lane()
             self._wake.set()
 
     async def attend(self) -> Disconnect:
@@ -215,7 +227,7 @@ class Session(WSListener):
         if step is PingStep.DEAD:
             self.finish(Disconnect(DisconnectKind.NO_PONG))
         elif step is PingStep.PING:
-            self._set_fast_lane()
+            self._choose_lane()
             if self._policy.ping_message is not None:
                 self._queue.appendleft(self._policy.ping_message)
             elif self.transport is not None:
