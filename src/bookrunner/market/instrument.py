@@ -108,5 +108,9 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pair(self) -> str:
-        """Venue-neutral name, such as ``BTC/USDT:perpetual``; books of several venues are joined by it."""
-        return f"{self.base}/{self.quote}:{self.kind}"
+        """Venue-neutral name, such as ``BTC/USDT:perpetual``; books of several venues are joined by it.
+
+        Dated futures keep their symbol in it: two expiries are two instruments.
+        """
+        name = f"{self.base}/{self.quote}:{self.kind}"
+        return f"{name}:{self.symbol}" if self.kind is InstrumentKind.FUTURE else name
