@@ -12,7 +12,8 @@ import httpx
 import msgspec
 import pytest
 
-from bookrunner.venues.simulated.launch import COMMAND, Ready, VenueStartError, launch_venue
+from bookrunner.core.errors import VenueStartError
+from bookrunner.venues.simulated.launch import COMMAND, Ready, launch_venue
 
 FREE_PORTS = ("--port=0", "--rest-port=0")
 SMALL = (*FREE_PORTS, "--synthetic=bybit_linear:BTCUSDT")

@@ -19,6 +19,7 @@ The message is for people, the fields are for programs.
     │   ├── ChannelSilentError      subscribed and acknowledged, yet no data
     │   ├── RequestTimeoutError
     │   ├── VenueUnavailableError   5xx: the venue failed, not the request
+    │   ├── VenueStartError         the venue simulator's process did not become ready
     │   ├── RateLimitedError        429: wait ``retry_after_s``
     │   └── BannedError             418 or 403: wait ``retry_after_s``
     ├── VenueRejectError            the venue understood and refused; retrying does not help
@@ -157,6 +158,12 @@ class BannedError(TransportError):
     """The venue banned this address; field ``retry_after_s``."""
 
     code = "BANNED"
+
+
+class VenueStartError(TransportError):
+    """The venue simulator's process did not become ready; field ``exit_code``."""
+
+    code = "VENUE_START_FAILED"
 
 
 class VenueRejectError(BookrunnerError):

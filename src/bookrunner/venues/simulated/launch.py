@@ -8,17 +8,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bookrunner.core.errors import BookrunnerError
+from bookrunner.core.errors import VenueStartError
 
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 3.0
 COMMAND = (sys.executable, "-m", "bookrunner.app.commands.venue")
-
-
-class VenueStartError(BookrunnerError):
-    """The simulator's process did not become ready."""
-
-    code = "VENUE_START_FAILED"
 
 
 class Ready(msgspec.Struct, frozen=True):

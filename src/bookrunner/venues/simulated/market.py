@@ -66,7 +66,7 @@ class Market:
         """Venues whose connections are all to be cut; the server empties it after each event."""
         self._clock = clock
         self._stage = FaultStage()
-        self._subscribers: dict[tuple[str, str], dict[str, dict[Subscriber, set[str]]]] = {}
+        self._subscribers: dict[tuple[str, str], dict[str, dict[Subscriber, dict[str, None]]]] = {}
         self._dialects: dict[str, BinanceDialect | BybitDialect] = {
             **{venue: BinanceDialect(venue) for venue in BINANCE_VENUES},
             **{venue: BybitDialect(venue) for venue in BYBIT_VENUES},
@@ -113,7 +113,7 @@ class Market:
     def subscribe(self, venue: str, symbol: str, kind: str, name: str, subscriber: Subscriber) -> None:
         """Begin a stream, with the venue's greeting where it has one."""
         names = self._subscribers.setdefault((venue, symbol), {}).setdefault(kind, {})
-        names.setdefault(subscriber, set()).add(name)
+        names.setdefault(subscriber, {})[name] = None
         book = self.books.get((venue, symbol))
         greeting = self._dialects[venue].greeting(symbol, kind, book, self.now_ms())
         if greeting:
@@ -123,17 +123,19 @@ class Market:
         """End a stream."""
         kinds = self._subscribers.get((venue, symbol), {})
         subscribers = kinds.get(kind, {})
-        names = subscribers.get(subscriber, set())
-        names.discard(name)
+        names = subscribers.get(subscriber, {})
+        names.pop(name, None)
         if not names:
             subscribers.pop(subscriber, None)
         if not subscribers:
             kinds.pop(kind, None)
+        if not kinds:
+            self._subscribers.pop((venue, symbol), None)
 
     @property
     def has_subscribers(self) -> bool:
         """Whether anybody would be told anything."""
-        return any(self._subscribers.values())
+        return bool(self._subscribers)
 
     def _reset(self, event: BookReset) -> None:
         key = event.venue, event.symbol
@@ -186,9 +188,9 @@ class Market:
         tick = Decimal(self.listings[key[:2]].tick_size) if key[:2] in self.listings else Decimal(1)
         return format(next(iter(bids), Decimal(1)) + tick / 2, "f")
 
-    def _send_all(self, subscribers: dict[Subscriber, set[str]], outgoing: Outgoing) -> None:
+    def _send_all(self, subscribers: dict[Subscriber, dict[str, None]], outgoing: Outgoing) -> None:
         for subscriber, names in list(subscribers.items()):
-            for name in names:
+            for name in tuple(names):
                 self._send(subscriber, name, outgoing)
 
     def _send(self, subscriber: Subscriber, name: str, outgoing: Outgoing) -> None:

@@ -10,7 +10,12 @@ import msgspec
 import structlog
 
 from bookrunner.core.clock import NANOSECONDS_PER_MILLISECOND
-from bookrunner.core.errors import BookrunnerError, InvalidRequestError, UnknownSymbolError
+from bookrunner.core.errors import (
+    BookrunnerError,
+    InvalidRequestError,
+    UnknownSymbolError,
+    VenueRejectError,
+)
 from bookrunner.venues.simulated import binance, bybit
 from bookrunner.venues.simulated.events import (
     BINANCE_COINM,
@@ -69,10 +74,6 @@ class Controls(Protocol):
         ...
 
 
-class VenueError(BookrunnerError):
-    """A refusal in the venue's own words; fields ``code``, ``msg``."""
-
-
 def _json(status: int, body: object, **rest: Any) -> Response:
     return Response(status, msgspec.json.encode(body), **rest)
 
@@ -108,7 +109,7 @@ class RestApi:
         try:
             limit = _limit(query, {"depth": 100 if venue == BINANCE_SPOT else 500}.get(name, 500))
             weight = _weight(venue, name, limit)
-        except VenueError as error:
+        except VenueRejectError as error:
             return _json(400, error.fields)
         refusal, admission = self._admitted(venue, query.get("symbol", ""), weight)
         headers = {"X-MBX-USED-WEIGHT-1M": str(admission.used_weight)}
@@ -116,7 +117,7 @@ class RestApi:
             return refusal
         try:
             answer = self._binance_body(venue, name, query, limit)
-        except VenueError as error:
+        except VenueRejectError as error:
             return _json(400, error.fields, headers=headers)
         if answer is None:
             return _json(404, {"code": -1, "msg": "Not found"}, headers=headers)
@@ -149,9 +150,9 @@ class RestApi:
         symbol = query.get("symbol", "")
         if not symbol:
             text = "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
-            raise VenueError(code=-1102, msg=text)
+            raise VenueRejectError(code=-1102, msg=text)
         if not self._market.is_listed(venue, symbol):
-            raise VenueError(code=-1121, msg="Invalid symbol.")
+            raise VenueRejectError(code=-1121, msg="Invalid symbol.")
         return symbol
 
     # --- Bybit ------------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ class RestApi:
             return refusal
         try:
             answer = self._bybit_result(venue, name, query)
-        except VenueError as error:
+        except VenueRejectError as error:
             failure = {"retCode": error.fields["code"], "retMsg": error.fields["msg"]}
             return _json(200, envelope | failure)
         if answer is None:
@@ -187,7 +188,7 @@ class RestApi:
             return self._instruments_page(venue, category, query), 0.0
         symbol = query.get("symbol", "")
         if not self._market.is_listed(venue, symbol):
-            raise VenueError(code=10001, msg="params error: symbol invalid")
+            raise VenueRejectError(code=10001, msg="params error: symbol invalid")
         if name == "orderbook":
             book, delay_s = self._snapshot_book(venue, symbol)
             limit = _limit(query, 25 if category == "linear" else 1)
@@ -299,7 +300,7 @@ class RestApi:
 def _limit(query: Mapping[str, str], default: int) -> int:
     text = query.get("limit", str(default))
     if not text.isdecimal() or int(text) == 0:
-        raise VenueError(code=-1130, msg="Data sent for parameter 'limit' is not valid.")
+        raise VenueRejectError(code=-1130, msg="Data sent for parameter 'limit' is not valid.")
     return int(text)
 
 
@@ -307,7 +308,7 @@ def _weight(venue: str, name: str, limit: int) -> int:
     """Return the request weight, by the venue's tables."""
     if name == "depth":
         if venue != BINANCE_SPOT and limit not in _FUTURES_DEPTH_WEIGHTS:
-            raise VenueError(code=-4021, msg=f"{limit} is not valid depth limit")
+            raise VenueRejectError(code=-4021, msg=f"{limit} is not valid depth limit")
         if venue != BINANCE_SPOT:
             return _FUTURES_DEPTH_WEIGHTS[limit]
         return next((weight for bound, weight in _SPOT_DEPTH_WEIGHTS if limit <= bound), 250)
