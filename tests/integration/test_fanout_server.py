@@ -162,8 +162,7 @@ async def test_requests_are_answered_in_both_encodings() -> None:
 
 async def test_a_request_in_fragments_is_one_request() -> None:
     async with serving() as served, connect(served.url) as client:
-        fragments: list[Any] = ['{"op":', '"ping",', '"id":3}']
-        await client.send(fragments)
+        await client.send(['{"op":', '"ping",', '"id":3}'])
         assert (await receive_until(client, "pong"))["id"] == 3
 
 
@@ -242,7 +241,7 @@ async def test_metrics_that_fail_stop_the_service_loudly() -> None:
 
 async def test_bad_requests_get_an_error_each_and_the_connection_goes_on() -> None:
     async with serving() as served, connect(served.url + FAST) as client:
-        for payload, field in [
+        wrong: list[tuple[str | bytes, str]] = [
             ("{", "message"),
             ("[]", "message"),
             ('{"op":"subscribe","depth":"deep"}', "depth"),
@@ -254,7 +253,8 @@ async def test_bad_requests_get_an_error_each_and_the_connection_goes_on() -> No
             ('{"op":"subscribe","symbols":' + json.dumps([f"S{n}" for n in range(1_000)]) + "}", "symbols"),
             ('{"op":"dance"}', "op"),
             (b"\x00\x01\xff", "frame"),
-        ]:
+        ]
+        for payload, field in wrong:
             await client.send(payload)
             error = await receive_until(client, "error")
             assert error["error"]["code"] == "INVALID_REQUEST"

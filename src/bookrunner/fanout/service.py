@@ -72,6 +72,7 @@ class FanoutService:
         self._clock = clock
         self._connections: set[ClientConnection] = set()
         self._gate: GatedSocket | None = None
+        self._port = settings.port
         self._server: asyncio.Server | None = None
         self._due = asyncio.Event()
         self._idle = asyncio.Event()
@@ -91,7 +92,7 @@ class FanoutService:
     @property
     def port(self) -> int:
         """The port in use; the one that was picked when the setting is 0."""
-        return self.settings.port if self._gate is None else int(self._gate.getsockname()[1])
+        return self._port
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -107,6 +108,7 @@ class FanoutService:
         self.publisher.on_retimed = self._due.set
         gate = GatedSocket.listening_on(settings.host, settings.port, settings.handshakes_max)
         self._gate = gate
+        self._port = int(gate.getsockname()[1])
         self._server = await ws_create_server(
             self._admit,
             sock=gate,
