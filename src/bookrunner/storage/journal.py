@@ -42,6 +42,7 @@ from bookrunner.wire.journal_record import (
 LOCK_NAME = "journal.lock"
 MAX_SOURCES = 65_536
 """Sources that one process may register."""
+_MAX_RECORD_BYTES = RECORD_HEADER_BYTES + MAX_PAYLOAD_BYTES
 _NO_ROOM = -1
 
 _log = structlog.get_logger(__name__)
@@ -168,9 +169,10 @@ class Journal:
             StorageError: the writer failed (disk full, I/O error), the journal is closed, or the payload is
                 over ``MAX_PAYLOAD_BYTES``.
         """
-        appended_bytes = self._appended_bytes + RECORD_HEADER_BYTES + len(payload)
-        if appended_bytes > self._gate_bytes:
-            appended_bytes = self._make_room(RECORD_HEADER_BYTES + len(payload))
+        size_bytes = RECORD_HEADER_BYTES + len(payload)
+        appended_bytes = self._appended_bytes + size_bytes
+        if appended_bytes > self._gate_bytes or size_bytes > _MAX_RECORD_BYTES:
+            appended_bytes = self._make_room(size_bytes)
         sequence = self._sequence + 1
         self._pending += encode_record(sequence, ts_recv_ns, source, kind, payload)
         self._sequence = sequence
@@ -309,7 +311,7 @@ class Journal:
 
     def _make_room(self, size_bytes: int) -> int:
         """Refuse a record of ``size_bytes``, or open the gate for it, beginning a new segment when due."""
-        if size_bytes > RECORD_HEADER_BYTES + MAX_PAYLOAD_BYTES:
+        if size_bytes > _MAX_RECORD_BYTES:
             raise StorageError("payload is over the journal's limit", limit_bytes=MAX_PAYLOAD_BYTES)
         self._refuse_if_shut(size_bytes)
         age_ns = self._clock.wall_ns() - self._segment_created_ns
