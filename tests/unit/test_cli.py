@@ -72,6 +72,19 @@ def test_help_and_settings_errors_import_nothing_heavy() -> None:
     assert "error: config = /nonexistent.toml: must be a readable file" in done.stderr
 
 
+def test_a_service_builds_without_what_only_later_parts_need() -> None:
+    program = (
+        "import sys\n"
+        "from bookrunner.app import cli\n"
+        "cli._settings(None)\n"
+        "from bookrunner.app.build import build\n"
+        "import bookrunner.app.commands.run, bookrunner.fanout.service, bookrunner.services.recorder\n"
+        f"print(sorted({HEAVY - {'numba', 'numpy'}} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_each_wrong_setting_is_a_line_on_standard_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
