@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -28,6 +29,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import picows
+import structlog
 
 from bookrunner.core.clock import SystemClock
 from bookrunner.core.enums import BookState, InstrumentKind
@@ -138,6 +140,7 @@ async def serve(pipe: Connection, shared: SharedMemory, rate: int) -> None:
 def serve_process(pipe: Connection, name: str, rate: int) -> None:
     import uvloop
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     shared = SharedMemory(name)
     uvloop.run(serve(pipe, shared, rate))
     shared.close()
@@ -188,6 +191,8 @@ class Client(picows.WSListener):
         totals = self.totals
         if frame.msg_type == picows.WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
+        if frame.msg_type == picows.WSMsgType.CLOSE:
+            transport.disconnect()
         if frame.msg_type != picows.WSMsgType.TEXT:
             return
         message = self.decoder.decode(frame.get_payload_as_memoryview())

@@ -384,6 +384,8 @@ async def test_clients_beyond_the_bound_are_turned_away_until_one_leaves() -> No
                 await connect(served.url)
             assert caught.value.response.status_code == 503
             assert caught.value.response.headers["Retry-After"] == "5"
+            body = json.loads(caught.value.response.body or b"")
+            assert body["error"]["code"] == "UNAVAILABLE"
         await served.until(lambda: served.service.websocket_connections_active == 0)
         async with connect(served.url) as client:
             await receive_until(client, "snapshot")

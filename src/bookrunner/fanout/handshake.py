@@ -9,10 +9,8 @@ import msgspec
 from multidict import CIMultiDict
 from picows import WSUpgradeRequest, WSUpgradeResponse
 
-from bookrunner.core.errors import InvalidRequestError
-from bookrunner.fanout.requests import error_body
 from bookrunner.wire.client_deflate import accept_offer
-from bookrunner.wire.client_message import Encoding, WireForm
+from bookrunner.wire.client_message import Encoding, ErrorBody, WireForm
 from bookrunner.wire.client_request import Opening, RequestLimits, decode_query
 
 PATHS = frozenset({b"/", b"/ws"})
@@ -63,10 +61,10 @@ def _listed(headers: CIMultiDict[str], name: str) -> list[str]:
     return [word.strip() for value in headers.getall(name, []) for word in value.split(",")]
 
 
-def refusal(status: HTTPStatus, error: InvalidRequestError) -> Any:
-    """Return the HTTP response that refuses a connection, with the error as clients see it."""
+def refusal(status: HTTPStatus, error: ErrorBody) -> Any:
+    """Return the HTTP response that refuses a connection."""
     headers = [("Content-Type", "application/json")]
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(RETRY_AFTER_S)))
-    body = msgspec.json.encode({"type": "error", "error": error_body(error)})
+    body = msgspec.json.encode({"type": "error", "error": error})
     return WSUpgradeResponse.create_error_response(status, body, headers)

@@ -26,10 +26,11 @@ from bookrunner.fanout.handshake import name_upgrade_alone, negotiate, refusal
 from bookrunner.fanout.listening import GatedSocket
 from bookrunner.fanout.outbox import Left
 from bookrunner.fanout.publisher import Publisher
-from bookrunner.fanout.requests import RequestDesk
+from bookrunner.fanout.requests import RequestDesk, error_body
 from bookrunner.fanout.session import CloseCode
 from bookrunner.fanout.settings import FanoutSettings
 from bookrunner.market.live_book import LiveBooks
+from bookrunner.wire.client_message import ErrorBody, ErrorDetails
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ READ_BUFFER_BYTES = 2_048
 """First size of a connection's read buffer; it grows to the longest message that a client sends."""
 BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted; a crowd that reconnects comes at once."""
+UNAVAILABLE = "UNAVAILABLE"
+"""Error code of a connection refused for lack of room, or at the end."""
 BACKGROUND_PAUSE_S = 0.001
 """Time between turns when only metrics and heartbeats are left: they must not crowd out what is due."""
 SWEEP_INTERVAL_S = 0.25
@@ -160,8 +163,8 @@ class FanoutService:
                     await self._empty.wait()
         except TimeoutError:
             _log.warning("fanout_clients_cut", clients=len(self._connections))
-        for connection in list(self._connections):
-            connection.cut()
+            for connection in list(self._connections):
+                connection.cut()
         self._stopped.set()
 
     def _stop_listening(self) -> None:
@@ -230,7 +233,7 @@ class FanoutService:
         """Answer an opening handshake."""
         try:
             if self._stopping:
-                return self._turn_away("shutting down", 0)
+                return self._turn_away("the server is shutting down", 0)
             if len(self._connections) >= self.settings.clients_max:
                 return self._turn_away("too many clients", self.settings.clients_max)
             limits = self.settings.request_limits
@@ -242,7 +245,7 @@ class FanoutService:
         except InvalidRequestError as error:
             self.publisher.counters.refused += 1
             _log.info("client_address_refused", error=error.message, **error.fields)
-            return WSUpgradeResponseWithListener(refusal(HTTPStatus.BAD_REQUEST, error), None)
+            return WSUpgradeResponseWithListener(refusal(HTTPStatus.BAD_REQUEST, error_body(error)), None)
         name_upgrade_alone(request.headers)
         response = WSUpgradeResponse.create_101_response(agreed.headers)
         return WSUpgradeResponseWithListener(response, ClientConnection(self, agreed.form, agreed.opening))
@@ -250,9 +253,8 @@ class FanoutService:
     def _turn_away(self, reason: str, clients_max: int) -> WSUpgradeResponseWithListener:
         self.publisher.counters.refused += 1
         _log.warning("client_turned_away", reason=reason)
-        error = InvalidRequestError(
-            reason, field="clients", value=len(self._connections), rule=f"at most {clients_max}"
-        )
+        details = ErrorDetails("clients", len(self._connections), f"at most {clients_max}")
+        error = ErrorBody(UNAVAILABLE, reason, details)
         return WSUpgradeResponseWithListener(refusal(HTTPStatus.SERVICE_UNAVAILABLE, error), None)
 
     def opened(self, connection: ClientConnection, transport: asyncio.WriteTransport) -> None:
