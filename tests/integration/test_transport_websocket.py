@@ -462,6 +462,23 @@ async def test_reconnect_on_request(rig: Rig) -> None:
 
 
 @by_hand
+async def test_closing_twice_while_connecting(rig: Rig) -> None:
+    accepted: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _reader, writer: accepted.append(writer), "127.0.0.1", 0)
+    rig.venue.port = server.sockets[0].getsockname()[1]
+    await rig.start(connected=False)
+    await until(lambda: accepted)
+    closings = [asyncio.create_task(rig.client.close())]
+    for _ in range(5):
+        await settle(1)
+        closings.append(asyncio.create_task(rig.client.close()))
+    await asyncio.gather(*closings, rig.running)
+    assert rig.client.stats.errors == {}
+    accepted[0].close()
+    server.close()
+
+
+@by_hand
 async def test_a_mute_peer_does_not_hold_up_the_end(rig: Rig) -> None:
     await rig.start(close_timeout_s=1.0)
     rig.peer.answers_close = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -127,7 +128,7 @@ class ReconnectingWebSocket:
         self._closing.set()
         if self._session is not None:
             self._session.finish(Disconnect(DisconnectKind.CLOSING))
-        if self._attempt is not None:
+        if self._attempt is not None and not self._attempt.expired():
             self._attempt.reschedule(asyncio.get_running_loop().time())
         await self._stopped.wait()
 
@@ -270,6 +271,8 @@ async def _hang_up(transport: WSTransport, ended: Disconnect, grace_s: float) ->
         pass
     finally:
         transport.disconnect(graceful=False)
+        with contextlib.suppress(WSError):
+            await transport.wait_disconnected()
 
 
 class WebSocketFactory:
