@@ -79,7 +79,7 @@ def record_until_killed(directory: Path, reports: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("seed", [20240808])
 def test_every_record_reported_is_there_after_kill_9(tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - moments of death, not secrets
+    chance = random.Random(seed)
     settings = JournalSettings(disk_low_bytes=0, disk_minimum_bytes=0)
     for _ in range(KILLS):
         before = sum(1 for _ in read_journal(tmp_path))

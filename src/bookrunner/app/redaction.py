@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-SHOWN_CHARACTERS = 80
+SHOWN_CHARACTERS = 200
 """Longest value that an error about a setting repeats."""
 SECRET = "(secret)"  # noqa: S105 - the word that stands for one
 
