@@ -65,7 +65,8 @@ class BookMachine(RuleBasedStateMachine):
     @rule(bids=changes, asks=changes)
     def update(self, bids: Changes, asks: Changes) -> None:
         before = self.book.state_hash()
-        while kernels.apply_levels(self.book.words, *arrays(bids), *arrays(asks)) == layout.FULL:
+        levels = arrays([*bids, *asks])
+        while kernels.apply_levels(self.book.words, *levels, len(bids)) == layout.FULL:
             assert self.book.state_hash() == before
             self.book.grow()
         self.naive.apply(bids, asks)

@@ -10,12 +10,10 @@ Sequence rules: "How to manage a local order book correctly", USD-M and spot.
 
 from __future__ import annotations
 
-from bookrunner.kernels.intrinsics import address_of, load8, load16, load64
-from bookrunner.kernels.jit import inlined, kernel
+from bookrunner.kernels.intrinsics import address_of, load8, load64
+from bookrunner.kernels.jit import inlined, kernel, spliced
 from bookrunner.kernels.layout import (
     APPLIED,
-    ASK_LOTS_AT,
-    ASK_TICKS_AT,
     BID_LOTS_AT,
     BID_TICKS_AT,
     CROSS_SEQUENCE,
@@ -23,7 +21,6 @@ from bookrunner.kernels.layout import (
     FIRST_ID,
     KIND_DELTA,
     LAST_ID,
-    MESSAGE_ASKS,
     MESSAGE_BIDS,
     MESSAGE_KIND,
     OFF_GRID,
@@ -39,9 +36,9 @@ from bookrunner.kernels.layout import (
     QUOTE_TS_MATCH,
     RULE,
     RULE_BINANCE_FUTURES,
+    SIDE_STRIDE,
     STREAM_AT,
     STREAM_LENGTH,
-    SYMBOL_LENGTH,
     SYNC,
     SYNC_BRIDGING,
     SYNC_BUFFERING,
@@ -68,16 +65,15 @@ from bookrunner.kernels.scan import (
     literal,
     load_word,
     matches,
+    nanoseconds,
     scan_flag,
     scan_integer,
     scan_quoted_decimal,
     scan_quoted_steps,
-    scan_time,
     skip_plain,
     skip_symbol,
     skip_text,
     starts_with,
-    to_grid,
 )
 from bookrunner.kernels.sequence import (
     apply_due,
@@ -155,6 +151,7 @@ _HAS_FIRST_FILL = 1 << 22
 _HAS_LAST_FILL = 1 << 23
 _IS_AGGREGATE = 1 << 24
 
+_HAS_TIMES = _HAS_TIME | _HAS_MATCH
 _DEPTH_NEEDS = _HAS_EVENT | _HAS_TIME | _HAS_SYMBOL | _HAS_FIRST | _HAS_FINAL | _HAS_BIDS | _HAS_ASKS
 _TRADE_NEEDS = _HAS_EVENT | _HAS_TIME | _HAS_SYMBOL | _HAS_PRICE | _HAS_QUANTITY | _HAS_MATCH | _HAS_MAKER
 _QUOTE_NEEDS = _HAS_SYMBOL | _HAS_FINAL | _HAS_LOWER_A | _HAS_LOWER_B | _HAS_UPPER_A | _HAS_UPPER_B
@@ -166,32 +163,36 @@ def _enter(base, size, words, depth):
 
     A wrapper must name this book's symbol, and for depth a diff stream: partial books have the same payload.
     """
+    if size < SHORTEST:
+        return FAIL, False
     at = 0
     wrapped = load64(base) == _WRAPPER_1
     if wrapped:
-        length = words[STREAM_LENGTH]
-        at = 11 + length
-        if not starts_with(base, 8, size, _WRAPPER_2, 3) or not matches(
-            base, 11, size, words, STREAM_AT, length
-        ):
+        at += 8
+        if not starts_with(base, at, size, _WRAPPER_2, 3):
             return FAIL, wrapped
+        at += 3
+        length = words[STREAM_LENGTH]
+        if not matches(base, at, size, words, STREAM_AT, length):
+            return FAIL, wrapped
+        at += length
         if depth:
             if not starts_with(base, at, size, _DEPTH_STREAM, 6):
                 return FAIL, wrapped
             at += 6
-        end = at < size and load8(base + at) == 34
-        if not (at < size and load8(base + at) == 64) and not (depth and end):
-            return FAIL, wrapped
+        mark = load_word(base, at, size) & 0xFF
         at = skip_plain(base, at, size)
-        if at < 0 or not starts_with(base, at, size, _WRAPPER_3, 8):
+        if not (mark == 64 or (depth and mark == 34)) or at < 0:  # @ or "
+            return FAIL, wrapped
+        if not starts_with(base, at, size, _WRAPPER_3, 8):
             return FAIL, wrapped
         at += 8
-    if at + 2 > size or load16(base + at) != 0x227B:  # {"
+    if load_word(base, at, size) & 0xFFFF != 0x227B:  # {"
         return FAIL, wrapped
     return at + 1, wrapped
 
 
-@inlined
+@spliced
 def _ends(base, at, size, wrapped):
     """Whether the frame ends after the payload's closing brace."""
     if wrapped:
@@ -199,12 +200,31 @@ def _ends(base, at, size, wrapped):
     return at == size
 
 
-@inlined
+@spliced
 def _skip_event(base, at, size, first, second, length):
     """Skip an event name of 8 + ``length`` characters with its quotes."""
     if starts_with(base, at, size, first, 8) and starts_with(base, at + 8, size, second, length):
         return at + 8 + length
     return FAIL
+
+
+@inlined
+def _depth_integer(key):
+    """Return (bit of an integer's key or 0, word that takes the value, characters of the key beyond four)."""
+    short = key & _FOUR
+    if short == _TIME:
+        return _HAS_TIME, TS_EVENT, 0
+    if short == _MATCH:
+        return _HAS_MATCH, TS_MATCH, 0
+    if short == _FIRST:
+        return _HAS_FIRST, FIRST_ID, 0
+    if short == _FINAL:
+        return _HAS_FINAL, FINAL_ID, 0
+    if key & _FIVE == _PREVIOUS:
+        return _HAS_PREVIOUS, PREVIOUS_ID, 1
+    if key & _FIVE == _MARKET:
+        return _HAS_MARKET, CROSS_SEQUENCE, 1  # a word that Binance does not use
+    return 0, CROSS_SEQUENCE, 0
 
 
 @kernel
@@ -216,86 +236,50 @@ def scan_depth(frame, words):
     """
     base = address_of(frame)
     size = len(frame)
-    if size < SHORTEST:
-        return UNEXPECTED
     at, wrapped = _enter(base, size, words, depth=True)
-    if at < 0:
-        return UNEXPECTED
+    words[PREVIOUS_ID] = -1
+    words[TS_MATCH] = 0
+    words[MESSAGE_KIND] = KIND_DELTA
     seen = 0
     off_grid = False
-    first_id = 0
-    final_id = 0
-    previous_id = -1
-    ts_event = 0
-    ts_match = 0
-    bids = 0
-    asks = 0
-    while True:
+    done = False
+    while at >= 0 and not done:
         key = load_word(base, at, size)
         short = key & _FOUR
         at += 4
-        if short == _EVENT:
+        if short in (_LOWER_B, _LOWER_A):
+            side = 0 if short == _LOWER_B else 1
+            has = _HAS_BIDS << side
+            start = side * SIDE_STRIDE
+            at, count, off = scan_levels(base, at, size, words, BID_TICKS_AT + start, BID_LOTS_AT + start)
+            words[MESSAGE_BIDS + side] = count
+            off_grid = off_grid or off
+        elif short == _EVENT:
             has = _HAS_EVENT
             at = _skip_event(base, at, size, _DEPTH_UPDATE_1, _DEPTH_UPDATE_2, 5)
-        elif short == _TIME:
-            has = _HAS_TIME
-            ts_event, at = scan_time(base, at, size)
-        elif short == _MATCH:
-            has = _HAS_MATCH
-            ts_match, at = scan_time(base, at, size)
         elif short == _SYMBOL:
             has = _HAS_SYMBOL
-            at = skip_symbol(base, at, size, words, words[SYMBOL_LENGTH])
-        elif short == _FIRST:
-            has = _HAS_FIRST
-            first_id, at, _ = scan_integer(base, at, size)
-        elif short == _FINAL:
-            has = _HAS_FINAL
-            final_id, at, _ = scan_integer(base, at, size)
-        elif key & _FIVE == _PREVIOUS:
-            has = _HAS_PREVIOUS
-            previous_id, at, _ = scan_integer(base, at + 1, size)
-        elif short == _LOWER_B:
-            has = _HAS_BIDS
-            at, bids, off = scan_levels(base, at, size, words, BID_TICKS_AT, BID_LOTS_AT)
-            off_grid = off_grid or off
-        elif short == _LOWER_A:
-            has = _HAS_ASKS
-            at, asks, off = scan_levels(base, at, size, words, ASK_TICKS_AT, ASK_LOTS_AT)
-            off_grid = off_grid or off
+            at = skip_symbol(base, at, size, words)
         elif key & _FIVE == _PAIR:
             has = _HAS_PAIR
             at = skip_text(base, at + 1, size)
-        elif key & _FIVE == _MARKET:
-            has = _HAS_MARKET
-            _, at, _ = scan_integer(base, at + 1, size)
         else:
-            return UNEXPECTED
+            has, target, more = _depth_integer(key)
+            value, at, digits = scan_integer(base, at + more, size)
+            words[target] = nanoseconds(value, digits) if has & _HAS_TIMES != 0 else value
+            at = FAIL if has == 0 or words[target] < 0 else at
         if at < 0 or seen & has != 0:
             return UNEXPECTED
         seen |= has
         at, done = after_value(base, at, size)
-        if at < 0:
-            return UNEXPECTED
-        if done:
-            break
-    if seen & _DEPTH_NEEDS != _DEPTH_NEEDS or not _ends(base, at, size, wrapped):
+    needs = _DEPTH_NEEDS | (_HAS_PREVIOUS if words[RULE] == RULE_BINANCE_FUTURES else 0)
+    if at < 0 or seen & needs != needs or not _ends(base, at, size, wrapped):
         return UNEXPECTED
-    if words[RULE] == RULE_BINANCE_FUTURES and seen & _HAS_PREVIOUS == 0:
-        return UNEXPECTED
-    words[FIRST_ID] = first_id
-    words[FINAL_ID] = final_id
-    words[PREVIOUS_ID] = previous_id
-    words[TS_EVENT] = ts_event
-    words[TS_MATCH] = ts_match
     words[CROSS_SEQUENCE] = 0
-    words[MESSAGE_KIND] = KIND_DELTA
-    words[MESSAGE_BIDS] = bids
-    words[MESSAGE_ASKS] = asks
     return OFF_GRID if off_grid else APPLIED
 
 
-@inlined
+@spliced
 def _sequence_futures(words):
     """USD-M and COIN-M: each event names the last id of the one before it (``pu``)."""
     first = words[FIRST_ID]
@@ -314,7 +298,7 @@ def _sequence_futures(words):
     return drop_duplicate(words)
 
 
-@inlined
+@spliced
 def _sequence_spot(words):
     """Spot: ids have no holes, and an event starts where the one before it ended."""
     following = words[LAST_ID] + 1
@@ -360,11 +344,81 @@ def depth_frame(frame, words):
     """
     verdict = scan_depth(frame, words)
     if verdict == APPLIED:
-        verdict = sequence_apply(words)
+        verdict = apply_due(words, sequence(words))
     elif verdict == OFF_GRID:
         verdict = needed(verdict, sequence(words))
     count_frame(words, len(frame), verdict)
     return verdict
+
+
+@inlined
+def _trade_integer(key):
+    """Return (bit of an integer's key or 0, column that takes the value, characters of the key beyond four).
+
+    What is not kept goes to the column of the flags, which are written last; ``a`` goes to that of the high
+    id until it is known whether it is the id of an aggregate or of an order.
+    """
+    short = key & _FOUR
+    if short == _TIME:
+        return _HAS_TIME, TRADE_TS_EVENT, 0
+    if short == _MATCH:
+        return _HAS_MATCH, TRADE_TS_MATCH, 0
+    if short == _TRADE_ID:
+        return _HAS_TRADE_ID, TRADE_ID_LOW, 0
+    if short == _LOWER_A:
+        return _HAS_LOWER_A, TRADE_ID_HIGH, 0
+    if short == _LOWER_B:
+        return _HAS_LOWER_B, TRADE_FLAGS, 0
+    if short == _FIRST_FILL:
+        return _HAS_FIRST_FILL, TRADE_FLAGS, 0
+    if short == _LAST_FILL:
+        return _HAS_LAST_FILL, TRADE_FLAGS, 0
+    if key & _FIVE == _MARKET:
+        return _HAS_MARKET, TRADE_FLAGS, 1
+    return 0, 0, 0
+
+
+@inlined
+def _trade_other(base, at, size, words, out, key):
+    """Scan a value that is no integer; return (key's bit, next offset, whether it is off the grid, flags)."""
+    short = key & _FOUR
+    off_grid = False
+    flags = 0
+    has = 0
+    if short == _PRICE:
+        has = _HAS_PRICE
+        out[0, TRADE_TICKS], off_grid, at = scan_quoted_steps(base, at, size, words, PRICE_TABLE_AT)
+    elif short == _QUANTITY:
+        has = _HAS_QUANTITY
+        out[0, TRADE_LOTS], off_grid, at = scan_quoted_steps(base, at, size, words, QUANTITY_TABLE_AT)
+    elif short == _EVENT:
+        has = _HAS_EVENT
+        if starts_with(base, at, size, _TRADE, 7):
+            at += 7
+        else:
+            flags = TRADE_FLAG_AGGREGATE
+            at = _skip_event(base, at, size, _AGGREGATE_1, _AGGREGATE_2, 2)
+    elif short == _SYMBOL:
+        has = _HAS_SYMBOL
+        at = skip_symbol(base, at, size, words)
+    elif short == _MAKER:
+        has = _HAS_MAKER
+        maker, at = scan_flag(base, at, size)
+        out[0, TRADE_SIDE] = 1 - 2 * maker  # the buyer was the maker: the taker sold
+    elif short == _UNUSED:
+        has = _HAS_UNUSED
+        _, at = scan_flag(base, at, size)
+    elif short == _KIND:
+        has = _HAS_KIND
+        flags = 0 if starts_with(base, at, size, _ORDINARY, 8) else TRADE_FLAG_NOT_MARKET
+        at = skip_text(base, at, size)
+    elif key & _FIVE == _NORMAL:
+        has = _HAS_NORMAL
+        _, _, at = scan_quoted_decimal(base, at + 1, size)
+    elif key & _FIVE == _PAIR:
+        has = _HAS_PAIR
+        at = skip_text(base, at + 1, size)
+    return has, at, off_grid, flags
 
 
 @kernel
@@ -372,116 +426,57 @@ def scan_trades(frame, words, out):
     """Scan a trade or an aggTrade into ``out[0]``, a row of ``TRADE_WIDTH`` words.
 
     Returns:
-        1, or -UNEXPECTED or -OFF_GRID.
+        1; or -UNEXPECTED or -OFF_GRID, after which the row holds nothing of meaning.
     """
     base = address_of(frame)
     size = len(frame)
-    if size < SHORTEST:
-        return -UNEXPECTED
     at, wrapped = _enter(base, size, words, depth=False)
-    if at < 0:
-        return -UNEXPECTED
     seen = 0
     flags = 0
-    trade_id = 0
-    aggregate_id = 0
-    ts_event = 0
-    ts_match = 0
-    maker = 0
-    price = 0
-    price_decimals = 0
-    quantity = 0
-    quantity_decimals = 0
-    while True:
+    off_grid = False
+    done = False
+    while at >= 0 and not done:
         key = load_word(base, at, size)
-        short = key & _FOUR
-        at += 4
-        if short == _EVENT:
-            has = _HAS_EVENT
-            if starts_with(base, at, size, _TRADE, 7):
-                at += 7
-            else:
-                flags |= TRADE_FLAG_AGGREGATE
-                at = _skip_event(base, at, size, _AGGREGATE_1, _AGGREGATE_2, 2)
-        elif short == _TIME:
-            has = _HAS_TIME
-            ts_event, at = scan_time(base, at, size)
-        elif short == _MATCH:
-            has = _HAS_MATCH
-            ts_match, at = scan_time(base, at, size)
-        elif short == _SYMBOL:
-            has = _HAS_SYMBOL
-            at = skip_symbol(base, at, size, words, words[SYMBOL_LENGTH])
-        elif short == _TRADE_ID:
-            has = _HAS_TRADE_ID
-            trade_id, at, _ = scan_integer(base, at, size)
-        elif short == _LOWER_A:
-            has = _HAS_LOWER_A
-            aggregate_id, at, _ = scan_integer(base, at, size)
-        elif short == _LOWER_B:
-            has = _HAS_LOWER_B
-            _, at, _ = scan_integer(base, at, size)
-        elif short == _PRICE:
-            has = _HAS_PRICE
-            price, price_decimals, at = scan_quoted_decimal(base, at, size)
-        elif short == _QUANTITY:
-            has = _HAS_QUANTITY
-            quantity, quantity_decimals, at = scan_quoted_decimal(base, at, size)
-        elif short == _MAKER:
-            has = _HAS_MAKER
-            maker, at = scan_flag(base, at, size)
-        elif short == _UNUSED:
-            has = _HAS_UNUSED
-            _, at = scan_flag(base, at, size)
-        elif short == _KIND:
-            has = _HAS_KIND
-            if not starts_with(base, at, size, _ORDINARY, 8):
-                flags |= TRADE_FLAG_NOT_MARKET
-            at = skip_text(base, at, size)
-        elif short == _FIRST_FILL:
-            has = _HAS_FIRST_FILL
-            _, at, _ = scan_integer(base, at, size)
-        elif short == _LAST_FILL:
-            has = _HAS_LAST_FILL
-            _, at, _ = scan_integer(base, at, size)
-        elif key & _FIVE == _NORMAL:
-            has = _HAS_NORMAL
-            _, _, at = scan_quoted_decimal(base, at + 1, size)
-        elif key & _FIVE == _PAIR:
-            has = _HAS_PAIR
-            at = skip_text(base, at + 1, size)
-        elif key & _FIVE == _MARKET:
-            has = _HAS_MARKET
-            _, at, _ = scan_integer(base, at + 1, size)
+        has, column, more = _trade_integer(key)
+        if has != 0:
+            value, at, digits = scan_integer(base, at + 4 + more, size)
+            out[0, column] = nanoseconds(value, digits) if has & _HAS_TIMES != 0 else value
+            at = FAIL if out[0, column] < 0 else at
         else:
-            return -UNEXPECTED
-        if at < 0 or seen & has != 0:
+            has, at, off, flag = _trade_other(base, at + 4, size, words, out, key)
+            off_grid = off_grid or off
+            flags |= flag
+        if has == 0 or at < 0 or seen & has != 0:
             return -UNEXPECTED
         seen |= has
         at, done = after_value(base, at, size)
-        if at < 0:
-            return -UNEXPECTED
-        if done:
-            break
-    id_key = _HAS_LOWER_A if flags & TRADE_FLAG_AGGREGATE != 0 else _HAS_TRADE_ID
-    needs = _TRADE_NEEDS | id_key
-    if seen & needs != needs or not _ends(base, at, size, wrapped) or price == 0 or quantity == 0:
+    needs = _TRADE_NEEDS | (_HAS_LOWER_A if flags & TRADE_FLAG_AGGREGATE != 0 else _HAS_TRADE_ID)
+    if at < 0 or seen & needs != needs or not _ends(base, at, size, wrapped):
         return -UNEXPECTED
-    ticks, price_off = to_grid(words, PRICE_TABLE_AT, price, price_decimals)
-    lots, quantity_off = to_grid(words, QUANTITY_TABLE_AT, quantity, quantity_decimals)
-    if ticks < 0 or lots < 0:
-        return -UNEXPECTED
-    if price_off or quantity_off:
+    if off_grid:
         return -OFF_GRID
-    out[0, TRADE_TS_EVENT] = ts_event
-    out[0, TRADE_TS_MATCH] = ts_match
-    out[0, TRADE_ID_LOW] = aggregate_id if flags & TRADE_FLAG_AGGREGATE != 0 else trade_id
+    if out[0, TRADE_TICKS] == 0 or out[0, TRADE_LOTS] == 0:
+        return -UNEXPECTED
+    if flags & TRADE_FLAG_AGGREGATE != 0:
+        out[0, TRADE_ID_LOW] = out[0, TRADE_ID_HIGH]
     out[0, TRADE_ID_HIGH] = 0
-    out[0, TRADE_TICKS] = ticks
-    out[0, TRADE_LOTS] = lots
-    out[0, TRADE_SIDE] = -1 if maker != 0 else 1  # the buyer was the maker: the taker sold
     out[0, TRADE_FLAGS] = flags
     return 1
+
+
+@inlined
+def _quote_steps(key):
+    """Return (bit of a decimal's key or 0, column that takes the steps, table of its grid)."""
+    short = key & _FOUR
+    if short == _LOWER_B:
+        return _HAS_LOWER_B, QUOTE_BID_TICKS, PRICE_TABLE_AT
+    if short == _UPPER_B:
+        return _HAS_UPPER_B, QUOTE_BID_LOTS, QUANTITY_TABLE_AT
+    if short == _LOWER_A:
+        return _HAS_LOWER_A, QUOTE_ASK_TICKS, PRICE_TABLE_AT
+    if short == _UPPER_A:
+        return _HAS_UPPER_A, QUOTE_ASK_LOTS, QUANTITY_TABLE_AT
+    return 0, 0, 0
 
 
 @kernel
@@ -489,86 +484,53 @@ def scan_quote(frame, words, out):
     """Scan a bookTicker into ``out``, ``QUOTE_WIDTH`` words; spot sends neither an event name nor times.
 
     Returns:
-        1, or -UNEXPECTED or -OFF_GRID.
+        1; or -UNEXPECTED or -OFF_GRID, after which ``out`` holds nothing of meaning.
     """
     base = address_of(frame)
     size = len(frame)
-    if size < SHORTEST:
-        return -UNEXPECTED
     at, wrapped = _enter(base, size, words, depth=False)
-    if at < 0:
-        return -UNEXPECTED
+    out[QUOTE_TS_EVENT] = 0
+    out[QUOTE_TS_MATCH] = 0
     seen = 0
     off_grid = False
-    update_id = 0
-    ts_event = 0
-    ts_match = 0
-    bid = 0
-    bid_lots = 0
-    ask = 0
-    ask_lots = 0
-    while True:
+    done = False
+    while at >= 0 and not done:
         key = load_word(base, at, size)
         short = key & _FOUR
+        has, column, table_at = _quote_steps(key)
         at += 4
-        if short == _FINAL:
-            has = _HAS_FINAL
-            update_id, at, _ = scan_integer(base, at, size)
+        if has != 0:
+            out[column], off, at = scan_quoted_steps(base, at, size, words, table_at)
+            off_grid = off_grid or off
         elif short == _EVENT:
             has = _HAS_EVENT
             at = _skip_event(base, at, size, _TICKER_1, _TICKER_2, 4)
         elif short == _SYMBOL:
             has = _HAS_SYMBOL
-            at = skip_symbol(base, at, size, words, words[SYMBOL_LENGTH])
-        elif short == _LOWER_B:
-            has = _HAS_LOWER_B
-            bid, off, at = scan_quoted_steps(base, at, size, words, PRICE_TABLE_AT)
-            off_grid = off_grid or off
-        elif short == _UPPER_B:
-            has = _HAS_UPPER_B
-            bid_lots, off, at = scan_quoted_steps(base, at, size, words, QUANTITY_TABLE_AT)
-            off_grid = off_grid or off
-        elif short == _LOWER_A:
-            has = _HAS_LOWER_A
-            ask, off, at = scan_quoted_steps(base, at, size, words, PRICE_TABLE_AT)
-            off_grid = off_grid or off
-        elif short == _UPPER_A:
-            has = _HAS_UPPER_A
-            ask_lots, off, at = scan_quoted_steps(base, at, size, words, QUANTITY_TABLE_AT)
-            off_grid = off_grid or off
-        elif short == _TIME:
-            has = _HAS_TIME
-            ts_event, at = scan_time(base, at, size)
-        elif short == _MATCH:
-            has = _HAS_MATCH
-            ts_match, at = scan_time(base, at, size)
+            at = skip_symbol(base, at, size, words)
         elif key & _FIVE == _PAIR:
             has = _HAS_PAIR
             at = skip_text(base, at + 1, size)
-        elif key & _FIVE == _MARKET:
-            has = _HAS_MARKET
-            _, at, _ = scan_integer(base, at + 1, size)
         else:
-            return -UNEXPECTED
+            more = 1 if key & _FIVE == _MARKET else 0
+            value, at, digits = scan_integer(base, at + more, size)
+            if short == _FINAL:
+                has = _HAS_FINAL
+                out[QUOTE_ID] = value
+            elif short in (_TIME, _MATCH):
+                has = _HAS_TIME if short == _TIME else _HAS_MATCH
+                value = nanoseconds(value, digits)
+                out[QUOTE_TS_EVENT if short == _TIME else QUOTE_TS_MATCH] = value
+                at = FAIL if value < 0 else at
+            else:
+                has = _HAS_MARKET
+                at = at if more == 1 else FAIL
         if at < 0 or seen & has != 0:
             return -UNEXPECTED
         seen |= has
         at, done = after_value(base, at, size)
-        if at < 0:
-            return -UNEXPECTED
-        if done:
-            break
-    if seen & _QUOTE_NEEDS != _QUOTE_NEEDS or not _ends(base, at, size, wrapped):
+    if at < 0 or seen & _QUOTE_NEEDS != _QUOTE_NEEDS or not _ends(base, at, size, wrapped):
         return -UNEXPECTED
     if off_grid:
         return -OFF_GRID
-    if bid == 0 or ask == 0:
-        return -UNEXPECTED
-    out[QUOTE_TS_EVENT] = ts_event
-    out[QUOTE_TS_MATCH] = ts_match
-    out[QUOTE_ID] = update_id
-    out[QUOTE_BID_TICKS] = bid
-    out[QUOTE_BID_LOTS] = bid_lots
-    out[QUOTE_ASK_TICKS] = ask
-    out[QUOTE_ASK_LOTS] = ask_lots
-    return 1
+    return 1 if out[QUOTE_BID_TICKS] > 0 and out[QUOTE_ASK_TICKS] > 0 else -UNEXPECTED

@@ -16,7 +16,8 @@ from math import gcd
 import numpy as np
 
 from bookrunner.kernels import layout
-from bookrunner.kernels.jit import inlined, kernel
+from bookrunner.kernels.intrinsics import address_of, load64
+from bookrunner.kernels.jit import kernel, spliced
 from bookrunner.kernels.ladder import (
     COMFORT,
     centred,
@@ -32,8 +33,6 @@ from bookrunner.kernels.ladder import (
 from bookrunner.kernels.layout import (
     APPLIED,
     APPLIED_SNAPSHOT,
-    ASK_LOTS_AT,
-    ASK_TICKS_AT,
     BEST_ASK,
     BEST_BID,
     BID_LOTS_AT,
@@ -51,6 +50,7 @@ from bookrunner.kernels.layout import (
     NO_ASK,
     NO_BID,
     OUTLIER_CAPACITY,
+    SIDE_STRIDE,
     SYNC,
     SYNC_BUFFERING,
     TRUSTED_HIGH,
@@ -114,34 +114,22 @@ def set_grid(
     words[layout.QUANTITY_TEXT_SCALE] = quantity_scale
 
 
-@inlined
-def _fits(words, side, ticks, ticks_at, lots, lots_at, count):
-    spare = words[OUTLIER_CAPACITY] - words[BID_OUTLIERS + side]
-    return count <= spare or new_outliers(words, side, ticks, ticks_at, lots, lots_at, count) <= spare
+@spliced
+def _write(words, ticks, lots, bids, asks, stride):
+    """Write one message: bids from these addresses, asks ``stride`` words further.
 
-
-@inlined
-def _write(
-    words,
-    bid_ticks,
-    bid_ticks_at,
-    bid_lots,
-    bid_lots_at,
-    bids,
-    ask_ticks,
-    ask_ticks_at,
-    ask_lots,
-    ask_lots_at,
-    asks,
-):
-    """Write one message's levels; return FULL, with the book untouched, or APPLIED or CROSSED."""
-    if not (
-        _fits(words, 0, bid_ticks, bid_ticks_at, bid_lots, bid_lots_at, bids)
-        and _fits(words, 1, ask_ticks, ask_ticks_at, ask_lots, ask_lots_at, asks)
-    ):
-        return FULL
-    write_side(words, 0, bid_ticks, bid_ticks_at, bid_lots, bid_lots_at, bids)
-    write_side(words, 1, ask_ticks, ask_ticks_at, ask_lots, ask_lots_at, asks)
+    Returns:
+        APPLIED, CROSSED, or FULL with the book untouched.
+    """
+    for side in range(2):
+        start = 8 * side * stride
+        count = asks if side == 1 else bids
+        spare = words[OUTLIER_CAPACITY] - words[BID_OUTLIERS + side]
+        if count > spare and new_outliers(words, side, ticks + start, lots + start, count) > spare:
+            return FULL
+    for side in range(2):
+        start = 8 * side * stride
+        write_side(words, side, ticks + start, lots + start, asks if side == 1 else bids)
     # Keep the market in the middle half of the window; where that fails the book is slower, not wrong.
     reference = reference_tick(words[BEST_BID], words[BEST_ASK])
     if not COMFORT <= reference - words[WINDOW_LOW] < WINDOW - COMFORT and reference != NO_BID:
@@ -149,7 +137,7 @@ def _write(
     return _crossing(words, APPLIED)
 
 
-@inlined
+@spliced
 def _crossing(words, verdict):
     """Count crossed messages; return the verdict, or CROSSED where that lasts longer than is tolerated."""
     if words[BEST_BID] < words[BEST_ASK]:
@@ -161,24 +149,46 @@ def _crossing(words, verdict):
 
 
 @kernel
-def _extremes(ticks, lots):
+def _extremes(ticks, lots, count):
     """Return the lowest and highest tick that has a quantity; (NO_ASK, NO_BID) if none has."""
     lowest = NO_ASK
     highest = NO_BID
-    for i in range(len(ticks)):
-        if lots[i] != 0:
-            lowest = min(lowest, ticks[i])
-            highest = max(highest, ticks[i])
+    for i in range(count):
+        if load64(lots + 8 * i) != 0:
+            lowest = min(lowest, load64(ticks + 8 * i))
+            highest = max(highest, load64(ticks + 8 * i))
     return lowest, highest
 
 
 @kernel
-def _outside(low, ticks, lots):
+def _outside(low, ticks, lots, count):
     """Return how many levels lie outside a window that starts at ``low``."""
     outside = 0
-    for i in range(len(ticks)):
-        outside += 1 if lots[i] != 0 and not 0 <= ticks[i] - low < WINDOW else 0
+    for i in range(count):
+        outside += 1 if load64(lots + 8 * i) != 0 and not 0 <= load64(ticks + 8 * i) - low < WINDOW else 0
     return outside
+
+
+@kernel
+def _replace(words, bid_ticks, bid_lots, bids, ask_ticks, ask_lots, asks):
+    """Replace all levels by those at these addresses; return APPLIED, or FULL with the book untouched."""
+    lowest_bid, highest_bid = _extremes(bid_ticks, bid_lots, bids)
+    lowest_ask, highest_ask = _extremes(ask_ticks, ask_lots, asks)
+    reference = reference_tick(highest_bid, lowest_ask)
+    low = words[WINDOW_LOW] if reference == NO_BID else centred(reference)
+    outside = max(_outside(low, bid_ticks, bid_lots, bids), _outside(low, ask_ticks, ask_lots, asks))
+    if outside > words[OUTLIER_CAPACITY]:
+        return FULL
+    empty(words)
+    words[WINDOW_LOW] = low
+    for side in range(2):
+        ticks = ask_ticks if side == 1 else bid_ticks
+        lots = ask_lots if side == 1 else bid_lots
+        write_side(words, side, ticks, lots, asks if side == 1 else bids)
+    words[TRUSTED_LOW] = lowest_bid if highest_bid != NO_BID else 0
+    words[TRUSTED_HIGH] = highest_ask if highest_ask != NO_BID else 0
+    words[CROSSED_RUN] = 0
+    return APPLIED
 
 
 @kernel
@@ -188,21 +198,15 @@ def load_levels(words, bid_ticks, bid_lots, ask_ticks, ask_lots):
     Returns:
         APPLIED, or FULL with the book untouched.
     """
-    lowest_bid, highest_bid = _extremes(bid_ticks, bid_lots)
-    lowest_ask, highest_ask = _extremes(ask_ticks, ask_lots)
-    reference = reference_tick(highest_bid, lowest_ask)
-    low = words[WINDOW_LOW] if reference == NO_BID else centred(reference)
-    capacity = words[OUTLIER_CAPACITY]
-    if _outside(low, bid_ticks, bid_lots) > capacity or _outside(low, ask_ticks, ask_lots) > capacity:
-        return FULL
-    empty(words)
-    words[WINDOW_LOW] = low
-    write_side(words, 0, bid_ticks, 0, bid_lots, 0, len(bid_ticks))
-    write_side(words, 1, ask_ticks, 0, ask_lots, 0, len(ask_ticks))
-    words[TRUSTED_LOW] = lowest_bid if highest_bid != NO_BID else 0
-    words[TRUSTED_HIGH] = highest_ask if highest_ask != NO_BID else 0
-    words[CROSSED_RUN] = 0
-    return APPLIED
+    return _replace(
+        words,
+        address_of(bid_ticks),
+        address_of(bid_lots),
+        len(bid_ticks),
+        address_of(ask_ticks),
+        address_of(ask_lots),
+        len(ask_ticks),
+    )
 
 
 @kernel
@@ -214,38 +218,22 @@ def apply(words):
     """
     bids = words[MESSAGE_BIDS]
     asks = words[MESSAGE_ASKS]
+    ticks = address_of(words) + 8 * BID_TICKS_AT
+    lots = address_of(words) + 8 * BID_LOTS_AT
     if words[MESSAGE_KIND] != KIND_SNAPSHOT:
-        return _write(
-            words,
-            words,
-            BID_TICKS_AT,
-            words,
-            BID_LOTS_AT,
-            bids,
-            words,
-            ASK_TICKS_AT,
-            words,
-            ASK_LOTS_AT,
-            asks,
-        )
-    verdict = load_levels(
-        words,
-        words[BID_TICKS_AT : BID_TICKS_AT + bids],
-        words[BID_LOTS_AT : BID_LOTS_AT + bids],
-        words[ASK_TICKS_AT : ASK_TICKS_AT + asks],
-        words[ASK_LOTS_AT : ASK_LOTS_AT + asks],
-    )
+        return _write(words, ticks, lots, bids, asks, SIDE_STRIDE)
+    verdict = _replace(words, ticks, lots, bids, ticks + 8 * SIDE_STRIDE, lots + 8 * SIDE_STRIDE, asks)
     return FULL if verdict == FULL else _crossing(words, APPLIED_SNAPSHOT)
 
 
 @kernel
-def apply_levels(words, bid_ticks, bid_lots, ask_ticks, ask_lots):
-    """Apply one message's levels from arrays, without regard to its sequence.
+def apply_levels(words, ticks, lots, bids):
+    """Apply one message's levels, the first ``bids`` of them bids, without regard to its sequence.
 
     Returns:
         APPLIED, CROSSED, or FULL with the book untouched.
     """
-    return _write(words, bid_ticks, 0, bid_lots, 0, len(bid_ticks), ask_ticks, 0, ask_lots, 0, len(ask_ticks))
+    return _write(words, address_of(ticks), address_of(lots), bids, len(ticks) - bids, bids)
 
 
 @kernel
@@ -257,9 +245,10 @@ def apply_batch(words, ends, bids, ticks, lots):
     """
     start = 0
     for i in range(len(ends)):
-        middle = start + bids[i]
-        count = ends[i] - middle
-        if _write(words, ticks, start, lots, start, bids[i], ticks, middle, lots, middle, count) == FULL:
+        asks = ends[i] - start - bids[i]
+        first_tick = address_of(ticks) + 8 * start
+        first_lots = address_of(lots) + 8 * start
+        if _write(words, first_tick, first_lots, bids[i], asks, bids[i]) == FULL:
             return i
         start = ends[i]
     return len(ends)
@@ -282,8 +271,8 @@ def recentre(words, tick):
 @kernel
 def collect(words, side, ticks, lots):
     """Write a side's levels, best first, as many as the arrays hold; return how many."""
-    worst = NO_BID if side > 0 else NO_ASK
-    return walk(words, (1 - side) >> 1, min(len(ticks), len(lots)), worst, ticks, 0, lots, 0, 1)[0]
+    limit = min(len(ticks), len(lots))
+    return walk(words, (1 - side) >> 1, limit, -side * NO_ASK, address_of(ticks), address_of(lots))[0]
 
 
 @kernel
@@ -296,18 +285,26 @@ def top(words, depth, out):
     Returns:
         Bids written + (asks written << 32).
     """
-    bids = walk(words, 0, depth, NO_BID, out, 0, out, depth, 1)[0]
-    asks = walk(words, 1, depth, NO_ASK, out, 2 * depth, out, 3 * depth, 1)[0]
-    return bids + (asks << 32)
+    written = 0
+    start = address_of(out)
+    for side in range(2):
+        at = start + 16 * depth * side
+        count, _ = walk(words, side, depth, (2 * side - 1) * NO_ASK, at, at + 8 * depth)
+        written += count << (32 * side)
+    return written
 
 
 @kernel
 def volume_to(words, side, worst, levels):
     """Return the lots of the best ``levels`` levels of a side that are not beyond the tick ``worst``."""
-    return walk(words, (1 - side) >> 1, levels, worst, words, 0, words, 0, 0)[1]
+    nowhere = side - side
+    return walk(words, (1 - side) >> 1, levels, worst, nowhere, nowhere)[1]
 
 
 @kernel
 def trim(words, low_tick, high_tick):
     """Delete the levels of both sides outside ``[low_tick, high_tick]``; return how many."""
-    return trim_side(words, 0, low_tick, high_tick) + trim_side(words, 1, low_tick, high_tick)
+    removed = 0
+    for side in range(2):
+        removed += trim_side(words, side, low_tick, high_tick)
+    return removed

@@ -14,8 +14,6 @@ from bookrunner.kernels.jit import inlined, kernel
 from bookrunner.kernels.layout import (
     APPLIED,
     APPLIED_SNAPSHOT,
-    ASK_LOTS_AT,
-    ASK_TICKS_AT,
     BID_LOTS_AT,
     BID_TICKS_AT,
     CROSS_SEQUENCE,
@@ -25,13 +23,13 @@ from bookrunner.kernels.layout import (
     KIND_SNAPSHOT,
     LAST_ID,
     MAX_TRADES,
-    MESSAGE_ASKS,
     MESSAGE_BIDS,
     MESSAGE_KIND,
     OFF_GRID,
     PREVIOUS_ID,
     PRICE_TABLE_AT,
     QUANTITY_TABLE_AT,
+    SIDE_STRIDE,
     STRICT,
     SYMBOL_AT,
     SYMBOL_LENGTH,
@@ -58,10 +56,10 @@ from bookrunner.kernels.scan import (
     literal,
     load_word,
     matches,
+    nanoseconds,
     scan_flag,
     scan_integer,
     scan_quoted_steps,
-    scan_time,
     skip_symbol,
     skip_text,
     starts_with,
@@ -183,21 +181,21 @@ def _scan_book(base, at, size, words):
     at += 1
     seen = 0
     off_grid = False
-    while True:
+    done = False
+    while not done:
         key = load_word(base, at, size)
         short = key & _FOUR
         at += 4
-        if short == _SYMBOL:
+        if short in (_BIDS, _ASKS):
+            side = 0 if short == _BIDS else 1
+            has = _HAS_BIDS << side
+            start = side * SIDE_STRIDE
+            at, count, off = scan_levels(base, at, size, words, BID_TICKS_AT + start, BID_LOTS_AT + start)
+            words[MESSAGE_BIDS + side] = count
+            off_grid = off_grid or off
+        elif short == _SYMBOL:
             has = _HAS_SYMBOL
-            at = skip_symbol(base, at, size, words, words[SYMBOL_LENGTH])
-        elif short == _BIDS:
-            has = _HAS_BIDS
-            at, words[MESSAGE_BIDS], off = scan_levels(base, at, size, words, BID_TICKS_AT, BID_LOTS_AT)
-            off_grid = off_grid or off
-        elif short == _ASKS:
-            has = _HAS_ASKS
-            at, words[MESSAGE_ASKS], off = scan_levels(base, at, size, words, ASK_TICKS_AT, ASK_LOTS_AT)
-            off_grid = off_grid or off
+            at = skip_symbol(base, at, size, words)
         elif short == _UPDATE:
             has = _HAS_UPDATE
             words[FINAL_ID], at, _ = scan_integer(base, at, size)
@@ -212,8 +210,23 @@ def _scan_book(base, at, size, words):
         at, done = after_value(base, at, size)
         if at < 0:
             return FAIL, False
-        if done:
-            return (at if seen == _BOOK_NEEDS else FAIL), off_grid
+    return (at if seen == _BOOK_NEEDS else FAIL), off_grid
+
+
+@inlined
+def _envelope_key(key):
+    """Return (bit of a key that books and trades share, its characters); bit 0 if it is none of them."""
+    if key == _TOPIC:
+        return _HAS_TOPIC, 8
+    if key & _SEVEN == _TYPE:
+        return _HAS_TYPE, 7
+    if key & _FIVE == _TIME:
+        return _HAS_TIME, 5
+    if key & _SEVEN == _DATA:
+        return _HAS_DATA, 7
+    if key & _SIX == _MATCH:
+        return _HAS_MATCH, 6
+    return 0, 0
 
 
 @kernel
@@ -231,41 +244,34 @@ def scan_depth(frame, words):
     seen = 0
     kind = KIND_DELTA
     off_grid = False
-    ts_event = 0
-    ts_match = 0
-    while True:
-        key = load_word(base, at, size)
-        if key == _TOPIC:
-            has = _HAS_TOPIC
-            at = _skip_book_topic(base, at + 8, size, words)
-        elif key & _SEVEN == _TYPE:
-            has = _HAS_TYPE
-            kind, at = _scan_type(base, at + 7, size)
-        elif key & _FIVE == _TIME:
-            has = _HAS_TIME
-            ts_event, at = scan_time(base, at + 5, size)
-        elif key & _SEVEN == _DATA:
-            has = _HAS_DATA
-            at, off_grid = _scan_book(base, at + 7, size, words)
-        elif key & _SIX == _MATCH:
-            has = _HAS_MATCH
-            ts_match, at = scan_time(base, at + 6, size)
-        else:
-            return UNEXPECTED
-        if at < 0 or seen & has != 0:
+    done = False
+    words[TS_MATCH] = 0
+    words[PREVIOUS_ID] = -1
+    while not done:
+        has, length = _envelope_key(load_word(base, at, size))
+        if has == 0 or seen & has != 0:
             return UNEXPECTED
         seen |= has
+        at += length
+        if has == _HAS_TOPIC:
+            at = _skip_book_topic(base, at, size, words)
+        elif has == _HAS_TYPE:
+            kind, at = _scan_type(base, at, size)
+        elif has == _HAS_DATA:
+            at, off_grid = _scan_book(base, at, size, words)
+        else:
+            value, at, digits = scan_integer(base, at, size)
+            value = nanoseconds(value, digits)
+            words[TS_EVENT if has == _HAS_TIME else TS_MATCH] = value
+            at = FAIL if value < 0 else at
+        if at < 0:
+            return UNEXPECTED
         at, done = after_value(base, at, size)
         if at < 0:
             return UNEXPECTED
-        if done:
-            break
     if seen & _OUTER_NEEDS != _OUTER_NEEDS or at != size:
         return UNEXPECTED
     words[FIRST_ID] = words[FINAL_ID]
-    words[PREVIOUS_ID] = -1
-    words[TS_EVENT] = ts_event
-    words[TS_MATCH] = ts_match
     # u = 1 follows a restart of the venue's service: it replaces the book, whatever its type says.
     words[MESSAGE_KIND] = KIND_SNAPSHOT if words[FINAL_ID] == 1 else kind
     return OFF_GRID if off_grid else APPLIED
@@ -310,48 +316,46 @@ def depth_frame(frame, words):
     """
     verdict = scan_depth(frame, words)
     if verdict == APPLIED:
-        verdict = sequence_apply(words)
+        verdict = apply_due(words, sequence(words))
     elif verdict == OFF_GRID:
         verdict = needed(verdict, sequence(words))
     count_frame(words, len(frame), verdict)
     return verdict
 
 
-@inlined
-def _hexadecimal(base, at, digits):
-    """Scan lower-case hexadecimal digits; return (value, whether all were)."""
+@kernel
+def _hexadecimal(base, at, end):
+    """Scan lower-case hexadecimal digits, at most 12; return their value or FAIL."""
     value = 0
-    for i in range(digits):
-        byte = load8(base + at + i)
+    while at < end:
+        byte = load8(base + at)
         if 48 <= byte <= 57:
             value = (value << 4) | (byte - 48)
         elif 97 <= byte <= 102:
             value = (value << 4) | (byte - 87)
         else:
-            return value, False
-    return value, True
+            return FAIL
+        at += 1
+    return value
 
 
-@inlined
+@kernel
 def _scan_trade_id(base, at, size):
     """Scan a quoted UUID or number; return (high, low, next offset)."""
-    at += 1
-    if at + 37 <= size and load8(base + at - 1) == 34 and load8(base + at + 36) == 34:
-        first, good_1 = _hexadecimal(base, at, 8)
-        second, good_2 = _hexadecimal(base, at + 9, 4)
-        third, good_3 = _hexadecimal(base, at + 14, 4)
-        fourth, good_4 = _hexadecimal(base, at + 19, 4)
-        fifth, good_5 = _hexadecimal(base, at + 24, 12)
-        dashes = (
-            load8(base + at + 8) == 45
-            and load8(base + at + 13) == 45
-            and load8(base + at + 18) == 45
-            and load8(base + at + 23) == 45
-        )
-        if good_1 and good_2 and good_3 and good_4 and good_5 and dashes:
-            return (first << 32) | (second << 16) | third, (fourth << 48) | fifth, at + 37
-    if at >= size or load8(base + at - 1) != 34:
+    if at + 2 > size or load8(base + at) != 34:
         return 0, 0, FAIL
+    at += 1
+    if at + 37 <= size and load8(base + at + 36) == 34:
+        first = _hexadecimal(base, at, at + 8)
+        second = _hexadecimal(base, at + 9, at + 13)
+        third = _hexadecimal(base, at + 14, at + 18)
+        fourth = _hexadecimal(base, at + 19, at + 23)
+        fifth = _hexadecimal(base, at + 24, at + 36)
+        dashes = load8(base + at + 8) & load8(base + at + 13) & load8(base + at + 18) & load8(base + at + 23)
+        others = load8(base + at + 8) | load8(base + at + 13) | load8(base + at + 18) | load8(base + at + 23)
+        if dashes != 45 or others != 45 or (first | second | third | fourth | fifth) < 0:
+            return 0, 0, FAIL
+        return (first << 32) | (second << 16) | third, (fourth << 48) | fifth, at + 37
     number, at, _ = scan_integer(base, at, size)
     if at < 0 or at >= size or load8(base + at) != 34:
         return 0, 0, FAIL
@@ -368,6 +372,40 @@ def _scan_side(base, at, size):
     return 0, FAIL
 
 
+@inlined
+def _trade_value(base, at, size, words, out, row, key):
+    """Scan the value of a key of one trade; return (key's bit, next offset, whether it is off the grid)."""
+    short = key & _FOUR
+    off_grid = False
+    has = 0
+    if short == _PRICE:
+        has = _HAS_PRICE
+        out[row, TRADE_TICKS], off_grid, at = scan_quoted_steps(base, at, size, words, PRICE_TABLE_AT)
+    elif short == _QUANTITY:
+        has = _HAS_QUANTITY
+        out[row, TRADE_LOTS], off_grid, at = scan_quoted_steps(base, at, size, words, QUANTITY_TABLE_AT)
+    elif short == _SYMBOL:
+        has = _HAS_SYMBOL
+        at = skip_symbol(base, at, size, words)
+    elif short == _SIDE:
+        has = _HAS_SIDE
+        out[row, TRADE_SIDE], at = _scan_side(base, at, size)
+    elif short == _DIRECTION:
+        has = _HAS_DIRECTION
+        at = skip_text(base, at, size)
+    elif short == _TRADE_ID:
+        has = _HAS_TRADE_ID
+        out[row, TRADE_ID_HIGH], out[row, TRADE_ID_LOW], at = _scan_trade_id(base, at, size)
+    elif key & _FIVE == _BLOCK_TRADE:
+        has = _HAS_BLOCK_TRADE
+        flag, at = scan_flag(base, at + 1, size)
+        out[row, TRADE_FLAGS] = TRADE_FLAG_NOT_MARKET if flag != 0 else 0
+    elif key & _SIX == _IMPROVED:
+        has = _HAS_IMPROVED
+        _, at = scan_flag(base, at + 2, size)
+    return has, at, off_grid
+
+
 @kernel
 def _scan_trade(base, at, size, words, out, row):
     """Scan one trade object; return (next offset or FAIL, whether a value is off the grid)."""
@@ -376,54 +414,27 @@ def _scan_trade(base, at, size, words, out, row):
     at += 1
     seen = 0
     off_grid = False
+    done = False
     out[row, TRADE_FLAGS] = 0
-    while True:
+    while not done:
         key = load_word(base, at, size)
-        short = key & _FOUR
-        at += 4
-        if short == _TRADE_TIME:
-            has = _HAS_MATCH
-            out[row, TRADE_TS_MATCH], at = scan_time(base, at, size)
-        elif short == _SYMBOL:
-            has = _HAS_SYMBOL
-            at = skip_symbol(base, at, size, words, words[SYMBOL_LENGTH])
-        elif short == _SIDE:
-            has = _HAS_SIDE
-            out[row, TRADE_SIDE], at = _scan_side(base, at, size)
-        elif short == _QUANTITY:
-            has = _HAS_QUANTITY
-            out[row, TRADE_LOTS], off, at = scan_quoted_steps(base, at, size, words, QUANTITY_TABLE_AT)
-            off_grid = off_grid or off
-        elif short == _PRICE:
-            has = _HAS_PRICE
-            out[row, TRADE_TICKS], off, at = scan_quoted_steps(base, at, size, words, PRICE_TABLE_AT)
-            off_grid = off_grid or off
-        elif short == _DIRECTION:
-            has = _HAS_DIRECTION
-            at = skip_text(base, at, size)
-        elif short == _TRADE_ID:
-            has = _HAS_TRADE_ID
-            out[row, TRADE_ID_HIGH], out[row, TRADE_ID_LOW], at = _scan_trade_id(base, at, size)
-        elif key & _FIVE == _BLOCK_TRADE:
-            has = _HAS_BLOCK_TRADE
-            flag, at = scan_flag(base, at + 1, size)
-            out[row, TRADE_FLAGS] = TRADE_FLAG_NOT_MARKET if flag != 0 else 0
-        elif key & _SIX == _IMPROVED:
-            has = _HAS_IMPROVED
-            _, at = scan_flag(base, at + 2, size)
-        elif key & _SIX == _SEQUENCE:
-            has = _HAS_SEQUENCE
-            _, at, _ = scan_integer(base, at + 2, size)
+        is_time = key & _FOUR == _TRADE_TIME
+        if is_time or key & _SIX == _SEQUENCE:
+            has = _HAS_MATCH if is_time else _HAS_SEQUENCE
+            value, at, digits = scan_integer(base, at + (4 if is_time else 6), size)
+            if is_time:
+                value = nanoseconds(value, digits)
+                out[row, TRADE_TS_MATCH] = value
+            at = FAIL if value < 0 else at
         else:
-            return FAIL, False
-        if at < 0 or seen & has != 0:
+            has, at, off = _trade_value(base, at + 4, size, words, out, row, key)
+            off_grid = off_grid or off
+        if has == 0 or at < 0 or seen & has != 0:
             return FAIL, False
         seen |= has
         at, done = after_value(base, at, size)
         if at < 0:
             return FAIL, False
-        if done:
-            break
     if seen & _TRADE_NEEDS != _TRADE_NEEDS:
         return FAIL, False
     if not off_grid and (out[row, TRADE_TICKS] == 0 or out[row, TRADE_LOTS] == 0):
@@ -460,7 +471,7 @@ def scan_trades(frame, words, out):
     """Scan a publicTrade message into the first rows of ``out``, each of ``TRADE_WIDTH`` words.
 
     Returns:
-        Rows, or -UNEXPECTED or -OFF_GRID, after which ``out`` holds nothing of meaning.
+        Rows; or -UNEXPECTED or -OFF_GRID, after which ``out`` holds nothing of meaning.
     """
     base = address_of(frame)
     size = len(frame)
@@ -469,32 +480,30 @@ def scan_trades(frame, words, out):
     at = 1
     seen = 0
     rows = 0
-    off_grid = False
     ts_event = 0
-    while True:
-        key = load_word(base, at, size)
-        if key == _TOPIC:
-            has = _HAS_TOPIC
-            at = _skip_trade_topic(base, at + 8, size, words)
-        elif key & _SEVEN == _TYPE:
-            has = _HAS_TYPE
-            _, at = _scan_type(base, at + 7, size)
-        elif key & _FIVE == _TIME:
-            has = _HAS_TIME
-            ts_event, at = scan_time(base, at + 5, size)
-        elif key & _SEVEN == _DATA:
-            has = _HAS_DATA
-            at, rows, off_grid = _scan_trade_list(base, at + 7, size, words, out)
-        else:
-            return -UNEXPECTED
-        if at < 0 or seen & has != 0:
+    off_grid = False
+    done = False
+    while not done:
+        has, length = _envelope_key(load_word(base, at, size))
+        if has == 0 or seen & has != 0:
             return -UNEXPECTED
         seen |= has
+        at += length
+        if has == _HAS_TOPIC:
+            at = _skip_trade_topic(base, at, size, words)
+        elif has == _HAS_TYPE:
+            _, at = _scan_type(base, at, size)
+        elif has == _HAS_DATA:
+            at, rows, off_grid = _scan_trade_list(base, at, size, words, out)
+        else:
+            value, at, digits = scan_integer(base, at, size)
+            ts_event = nanoseconds(value, digits)
+            at = FAIL if ts_event < 0 else at
+        if at < 0:
+            return -UNEXPECTED
         at, done = after_value(base, at, size)
         if at < 0:
             return -UNEXPECTED
-        if done:
-            break
     if seen != _OUTER_NEEDS or at != size:
         return -UNEXPECTED
     if off_grid:

@@ -49,6 +49,18 @@ load64 = _loader(64)
 
 
 @intrinsic
+def store64(_typing, _address, _word):
+    """``(address, word) -> None``: write 64 bits, little-endian."""
+
+    def generate(context, builder, _signature, arguments):
+        pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
+        builder.store(arguments[1], pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def quote_mask(_typing, _address):
     """``(address) -> int64``: bit i is set where byte i of the next 64 is a double quote."""
 

@@ -62,5 +62,10 @@ def kernel(function: Any) -> Any:
 
 
 def inlined(function: Any) -> Any:
-    """Compile a small step of a kernel: always copied into its callers, so constants fold."""
+    """Compile a step of a kernel that is copied into its callers by LLVM, so that constants fold."""
     return _compile(function, forceinline=True)
+
+
+def spliced(function: Any) -> Any:
+    """Compile a step of a line or two as if it stood in its callers: nothing to compile on its own."""
+    return _compile(function, inline="always")

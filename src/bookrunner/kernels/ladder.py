@@ -6,8 +6,8 @@ Inside the kernels ``side`` is 0 for bids and 1 for asks, so that its words lie 
 
 from __future__ import annotations
 
-from bookrunner.kernels.intrinsics import move_words
-from bookrunner.kernels.jit import inlined, kernel
+from bookrunner.kernels.intrinsics import load64, move_words, store64
+from bookrunner.kernels.jit import inlined, kernel, spliced
 from bookrunner.kernels.layout import (
     BEST_ASK,
     BEST_BID,
@@ -91,16 +91,19 @@ def settle(words, side, contender):
 
 
 @kernel
-def write_side(words, side, ticks, ticks_at, lots, lots_at, count):
-    """Write levels of one side and settle its best; the outliers must have room."""
+def write_side(words, side, ticks, lots, count):
+    """Write ``count`` levels, whose words start at these addresses, and settle the best.
+
+    The outliers must have room, see ``new_outliers``.
+    """
     low = words[WINDOW_LOW]
     ring = BID_RING_AT + side * WINDOW
     sign = 1 - 2 * side
     contender = sign * words[BEST_BID + side]
     change = 0
     for i in range(count):
-        tick = ticks[ticks_at + i]
-        quantity = lots[lots_at + i]
+        tick = load64(ticks + 8 * i)
+        quantity = load64(lots + 8 * i)
         if 0 <= tick - low < WINDOW:
             slot = ring + (tick & MASK)
             change += (1 if quantity != 0 else 0) - (1 if words[slot] != 0 else 0)
@@ -114,15 +117,15 @@ def write_side(words, side, ticks, ticks_at, lots, lots_at, count):
 
 
 @kernel
-def new_outliers(words, side, ticks, ticks_at, lots, lots_at, count):
-    """Return how many of the given levels would need a new place among the outliers."""
+def new_outliers(words, side, ticks, lots, count):
+    """Return how many of the levels at these addresses would need a new place among the outliers."""
     low = words[WINDOW_LOW]
     outliers_at = BID_OUTLIER_TICKS_AT + side * OUTLIER_STRIDE
     used = words[BID_OUTLIERS + side]
     needed = 0
     for i in range(count):
-        tick = ticks[ticks_at + i]
-        if lots[lots_at + i] != 0 and not 0 <= tick - low < WINDOW:
+        tick = load64(ticks + 8 * i)
+        if load64(lots + 8 * i) != 0 and not 0 <= tick - low < WINDOW:
             at = position(words, outliers_at, used, tick)
             if at == used or words[outliers_at + at] != tick:
                 needed += 1
@@ -164,7 +167,7 @@ def move_window(words, new_low):
     return True
 
 
-@inlined
+@spliced
 def centred(tick):
     """Return the start of a window about ``tick``."""
     return (tick - WINDOW // 2) // WINDOW_STEP * WINDOW_STEP
@@ -184,7 +187,7 @@ def follow(words, reference):
     return move_window(words, low)
 
 
-@inlined
+@spliced
 def reference_tick(bid, ask):
     """Return the tick that the window should be about; NO_BID where there is none."""
     if ask == NO_ASK:
@@ -239,10 +242,11 @@ def trim_side(words, side, low_tick, high_tick):
 
 
 @kernel
-def walk(words, side, limit, worst, ticks, ticks_at, lots, lots_at, keep):
+def walk(words, side, limit, worst, ticks, lots):
     """Go through a side from its best: at most ``limit`` levels, none beyond the tick ``worst``.
 
-    Where ``keep`` is 1, levels are written to the arrays. Returns the count and the sum of the lots.
+    Levels are written to the addresses ``ticks`` and ``lots`` unless those are 0. Returns the count and the
+    sum of the lots.
     """
     sign = 1 - 2 * side
     ring = BID_RING_AT + side * WINDOW
@@ -272,9 +276,9 @@ def walk(words, side, limit, worst, ticks, ticks_at, lots, lots_at, keep):
             inside -= 1
         if sign * price < sign * worst:
             break
-        if keep == 1:
-            ticks[ticks_at + count] = price
-            lots[lots_at + count] = quantity
+        if ticks != 0:
+            store64(ticks + 8 * count, price)
+            store64(lots + 8 * count, quantity)
         volume += quantity
         count += 1
     return count, volume

@@ -169,13 +169,13 @@ def _scan_any(base, at, size, words, ticks_at, lots_at):
         mantissa, decimals, at = scan_quoted_decimal(base, at + 1, size)
         if at < 0 or mantissa == 0 or at >= size or load8(base + at) != 44:
             return FAIL, 0, False
-        ticks, off = to_grid(words, PRICE_TABLE_AT, mantissa, decimals)
+        ticks, off = to_grid(words, PRICE_TABLE_AT + 3 * decimals, mantissa)
         off_grid = off_grid or off
         price_scale = decimals if price_scale in (-2, decimals) else MIXED_SCALE
         mantissa, decimals, at = scan_quoted_decimal(base, at + 1, size)
         if at < 0 or ticks < 0:
             return FAIL, 0, False
-        lots, off = to_grid(words, QUANTITY_TABLE_AT, mantissa, decimals)
+        lots, off = to_grid(words, QUANTITY_TABLE_AT + 3 * decimals, mantissa)
         off_grid = off_grid or off
         quantity_scale = decimals if quantity_scale in (-2, decimals) else MIXED_SCALE
         if lots < 0 or at + 2 > size or load8(base + at) != 93:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from bookrunner.kernels.intrinsics import load8, load64, shift_right, trailing_zeros
-from bookrunner.kernels.jit import inlined
-from bookrunner.kernels.layout import MAX_SCALE, SYMBOL_AT
+from bookrunner.kernels.jit import inlined, kernel, spliced
+from bookrunner.kernels.layout import MAX_SCALE, SYMBOL_AT, SYMBOL_LENGTH
 
 FAIL = -1
 SHORTEST = 64
@@ -54,7 +54,7 @@ def load_word(base, at, size):
     return shift_right(load64(base + size - 8), 8 * missing)
 
 
-@inlined
+@spliced
 def eight_digits(word):
     """Return the number that eight digit values (bytes 0 to 9, most significant first) stand for."""
     pairs = word * 10 + shift_right(word, 8)
@@ -63,7 +63,7 @@ def eight_digits(word):
     return shift_right(high + low, 32)
 
 
-@inlined
+@kernel
 def scan_integer(base, at, size):
     """Scan a JSON integer of 0 to 2**63 - 1; return (value, next offset, digits)."""
     value = 0
@@ -87,17 +87,16 @@ def scan_integer(base, at, size):
 
 
 @inlined
-def scan_time(base, at, size):
-    """Scan a Unix time in milliseconds (13 digits) or microseconds (16); return (ns, next offset)."""
-    value, after, digits = scan_integer(base, at, size)
+def nanoseconds(value, digits):
+    """Return a Unix time in milliseconds (13 digits) or microseconds (16) in ns; FAIL if it is neither."""
     if digits == 13 and value <= _LAST_MILLISECOND:
-        return value * 1_000_000, after
+        return value * 1_000_000
     if digits == 16 and value <= _LAST_MICROSECOND:
-        return value * 1_000, after
-    return 0, FAIL
+        return value * 1_000
+    return FAIL
 
 
-@inlined
+@spliced
 def starts_with(base, at, size, text, length):
     """Whether the frame goes on with a literal of ``length`` (1 to 8) characters, given as a word."""
     return at + length <= size and (load_word(base, at, size) ^ text) << (64 - 8 * length) == 0
@@ -116,7 +115,7 @@ def skip_plain(base, at, size):
     return FAIL
 
 
-@inlined
+@spliced
 def skip_text(base, at, size):
     """Skip a plain string with its quotes."""
     return skip_plain(base, at + 1, size) if at < size and load8(base + at) == 34 else FAIL
@@ -147,15 +146,16 @@ def matches(base, at, size, words, name_at, length):
 
 
 @inlined
-def skip_symbol(base, at, size, words, length):
+def skip_symbol(base, at, size, words):
     """Skip a quoted string that must be the book's symbol, from its quote to after its other quote."""
+    length = words[SYMBOL_LENGTH]
     if not (at < size and load8(base + at) == 34 and matches(base, at + 1, size, words, SYMBOL_AT, length)):
         return FAIL
     at += 1 + length
     return at + 1 if at < size and load8(base + at) == 34 else FAIL
 
 
-@inlined
+@spliced
 def after_value(base, at, size):
     """Return (offset of the next key's quote, False), (offset after the brace, True) or (FAIL, False)."""
     two = load_word(base, at, size) & 0xFFFF
@@ -190,9 +190,8 @@ def scan_decimal(base, start, end):
 
 
 @inlined
-def to_grid(words, table_at, mantissa, decimals):
-    """Return (steps, off grid) of a decimal; steps are FAIL where they exceed the range of a book."""
-    row = table_at + 3 * decimals
+def to_grid(words, row, mantissa):
+    """Return (steps, off grid) by a row of a grid table; steps are FAIL where they exceed a book's range."""
     numerator = words[row]
     denominator = words[row + 1]
     if mantissa > (2**62 - 1) // numerator:
@@ -222,5 +221,5 @@ def scan_quoted_steps(base, at, size, words, table_at):
     mantissa, decimals, at = scan_quoted_decimal(base, at, size)
     if at < 0:
         return 0, False, FAIL
-    steps, off_grid = to_grid(words, table_at, mantissa, decimals)
+    steps, off_grid = to_grid(words, table_at + 3 * decimals, mantissa)
     return steps, off_grid, (at if steps >= 0 else FAIL)

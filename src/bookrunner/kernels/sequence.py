@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bookrunner.kernels.book import apply
-from bookrunner.kernels.jit import inlined
+from bookrunner.kernels.jit import spliced
 from bookrunner.kernels.layout import (
-    APPLIED,
     APPLIED_SNAPSHOT,
     BUFFER,
     COUNT_APPLIED,
@@ -35,14 +34,14 @@ from bookrunner.kernels.layout import (
 )
 
 
-@inlined
+@spliced
 def hold_back(words):
     """Count an update that came before the snapshot."""
     words[COUNT_BUFFERED] += 1
     return BUFFER
 
 
-@inlined
+@spliced
 def break_chain(words):
     """An update is missing: nothing more is applied until a snapshot. Only a live chain counts as a gap."""
     if words[SYNC] == SYNC_LIVE:
@@ -51,14 +50,14 @@ def break_chain(words):
     return GAP
 
 
-@inlined
+@spliced
 def drop(words):
     """Count an update that the book already holds."""
     words[COUNT_OLD] += 1
     return OLD
 
 
-@inlined
+@spliced
 def drop_duplicate(words):
     """Drop an update that repeats the last one; any other that does not follow has lost us something.
 
@@ -71,7 +70,7 @@ def drop_duplicate(words):
     return break_chain(words)
 
 
-@inlined
+@spliced
 def apply_due(words, due):
     """Apply the message in scratch if the rule's verdict says that it is due, and move the chain."""
     if due > APPLIED_SNAPSHOT:
@@ -90,7 +89,7 @@ def apply_due(words, due):
     return verdict
 
 
-@inlined
+@spliced
 def count_frame(words, size, verdict):
     """Count a frame by its verdict; one that will be given again (OFF_GRID, FULL) counts then."""
     if verdict == OFF_GRID:
@@ -104,10 +103,7 @@ def count_frame(words, size, verdict):
         words[COUNT_FALLBACK] += 1
 
 
-@inlined
+@spliced
 def needed(scanned, due):
     """Return what to do about a frame that is off the grid: nothing, where it is not due anyway."""
     return due if due > APPLIED_SNAPSHOT else scanned
-
-
-_ = APPLIED
