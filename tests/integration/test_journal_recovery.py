@@ -12,6 +12,7 @@ from bookrunner.core.errors import (
     JournalVersionError,
 )
 from bookrunner.storage.journal_reader import read_journal
+from bookrunner.storage.journal_recovery import CLEAN_NAME
 from bookrunner.storage.segments import list_segments, segment_path
 from bookrunner.wire.journal_record import (
     JournalRecord,
@@ -29,8 +30,42 @@ def names(directory: Path) -> list[str]:
 def written(directory: Path, count: int = 10) -> tuple[Path, bytes]:
     with open_journal(directory) as journal:
         fill(journal, count)
+    (directory / CLEAN_NAME).unlink()  # as after a crash
     path = segment_path(directory, 1)
     return path, path.read_bytes()
+
+
+def test_an_orderly_close_is_marked_and_the_mark_holds_once(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        source = journal.register_source("venue/0", "ws://x")
+        fill(journal, 4)
+    assert (tmp_path / CLEAN_NAME).exists()
+    journal = open_journal(tmp_path)
+    assert not (tmp_path / CLEAN_NAME).exists()
+    assert journal.last_sequence == 5
+    assert journal.register_source("venue/0", "ws://x") == source + 1
+    fill(journal, 1)
+    journal.close()
+    assert [record.sequence for record in read_journal(tmp_path)] == list(range(1, 8))
+
+
+@pytest.mark.parametrize("mark", [b"", b"{}", b'{"segment":"x","bytes":1}', b"\xff"])
+def test_a_mark_that_does_not_fit_is_not_believed(tmp_path: Path, mark: bytes) -> None:
+    path, data = written(tmp_path)
+    path.write_bytes(data[:-1])
+    (tmp_path / CLEAN_NAME).write_bytes(mark)
+    with open_journal(tmp_path) as journal:
+        assert journal.last_sequence == 9
+
+
+def test_a_segment_that_changed_after_the_mark_is_scanned(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        fill(journal, 10)
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:-1])
+    with open_journal(tmp_path) as journal:
+        assert len(journal.recovery.torn_tails) == 1
+        assert journal.last_sequence == 9
 
 
 @pytest.mark.parametrize("cut", [1, 31, 32, 33, 100, 131])

@@ -26,7 +26,7 @@ import structlog
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
 from bookrunner.core.errors import DiskLowError, JournalFullError, JournalLockedError, StorageError
 from bookrunner.engine.ports.raw_journal import RecordKind
-from bookrunner.storage.journal_recovery import recover
+from bookrunner.storage.journal_recovery import mark_clean, recover
 from bookrunner.storage.journal_settings import JournalSettings
 from bookrunner.storage.journal_upkeep import FreeBytes, JournalUpkeep, free_disk_bytes
 from bookrunner.storage.journal_writer import CommitRequest, JournalWriter
@@ -278,9 +278,14 @@ class Journal:
         self._close_gate()
         self._writer.stop()
         self._upkeep.stop()
-        os.close(self._lock)
-        if self._writer.failure is not None:
-            raise self._writer.failure
+        try:
+            if self._writer.failure is not None:
+                raise self._writer.failure
+            mark_clean(self.directory, self._sequence + 1, self._next_source)
+        except OSError as error:
+            _log.warning("journal_not_marked_clean", error=str(error))
+        finally:
+            os.close(self._lock)
 
     def __enter__(self) -> Self:
         return self

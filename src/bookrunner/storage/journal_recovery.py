@@ -10,9 +10,11 @@ import structlog
 
 from bookrunner.core.errors import JournalCorruptError
 from bookrunner.engine.ports.raw_journal import RecordKind
-from bookrunner.storage.journal_reader import SegmentReader
+from bookrunner.storage.journal_reader import SegmentReader, segment_header
 from bookrunner.storage.segments import TEMPORARY_SUFFIX, Segment, list_segments, sync_directory
 from bookrunner.wire.journal_record import SEGMENT_HEADER_BYTES, find_record_after
+
+CLEAN_NAME = "journal.clean"
 
 _log = structlog.get_logger(__name__)
 
@@ -41,8 +43,48 @@ class RecoveryReport(msgspec.Struct, frozen=True):
     """Empty when the tail was clean."""
 
 
+class CleanMark(msgspec.Struct, frozen=True):
+    """Left by an orderly close, so that the next opening need not scan the last segment."""
+
+    segment: str
+    bytes: int
+    created_ns: int
+    next_sequence: int
+    next_source: int
+
+
+def mark_clean(directory: Path, next_sequence: int, next_source: int) -> None:
+    """Say that everything is written and synced. The next ``recover`` takes the mark away again.
+
+    Raises:
+        OSError: the mark cannot be written; the next opening scans, nothing else is lost.
+    """
+    segments = list_segments(directory)
+    if not segments or segments[-1].compressed:
+        return
+    header = segment_header(segments[-1])
+    if header is not None:
+        path, size_bytes = segments[-1].path, segments[-1].size_bytes()
+        mark = CleanMark(path.name, size_bytes, header.created_ns, next_sequence, next_source)
+        (directory / CLEAN_NAME).write_bytes(msgspec.json.encode(mark))
+
+
+def _take_mark(directory: Path) -> CleanMark | None:
+    """Return the mark of an orderly close, removing it: from now on only a scan can tell."""
+    path = directory / CLEAN_NAME
+    try:
+        mark = msgspec.json.decode(path.read_bytes(), type=CleanMark)
+    except (FileNotFoundError, msgspec.DecodeError):
+        mark = None
+    path.unlink(missing_ok=True)
+    sync_directory(directory)
+    return mark
+
+
 def recover(directory: Path) -> RecoveryReport:
     """Scan the last segment, cut off a torn tail, and say where writing goes on.
+
+    After an orderly close (its mark names the last segment and its size) there is nothing to scan for.
 
     A tail is torn when its first bad record has no valid record of a later sequence after it: its write was
     cut short by a crash. Anything else is damage and is not touched.
@@ -54,7 +96,12 @@ def recover(directory: Path) -> RecoveryReport:
     """
     for leftover in directory.glob(f"*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
+    mark = _take_mark(directory)
     segments = list_segments(directory)
+    if mark is not None and segments:
+        last = segments[-1]
+        if last.path.name == mark.segment and last.size_bytes() == mark.bytes:
+            return RecoveryReport(mark.next_sequence, mark.next_source, last, mark.bytes, mark.created_ns)
     unborn: Segment | None = None
     torn_tails: list[TornTail] = []
     if segments and _header_is_torn(segments[-1]):
