@@ -197,7 +197,9 @@ class JournalSettings(Section, frozen=True, kw_only=True):
         int, Meta(ge=1, le=60_000, description="Time between fsyncs: what a power cut may cost")
     ] = 50
     compress: Annotated[bool, Meta(description="Compress sealed segments")] = True
-    retention_days: Annotated[float, Meta(gt=0, description="Age at which sealed segments are deleted")] = 14
+    retention_days: Annotated[float, Meta(gt=0, description="Age at which sealed segments are deleted")] = (
+        14.0
+    )
     retention_bytes: Annotated[
         int, Meta(ge=2**20, description="Total size above which the oldest segments are deleted")
     ] = 50 * 2**30
