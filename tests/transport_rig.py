@@ -94,7 +94,7 @@ def run_on(
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(guarded())
-    gc.collect()  # an exception that nobody retrieved is reported when its future dies
+    gc.collect(1)  # an exception that nobody retrieved is reported when its future dies
     unexpected = [problem for problem in problems if problem["message"] != expected_problem]
     assert not unexpected, f"the loop was told of: {unexpected}"
 
