@@ -112,7 +112,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def dice(seed: int = 7) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - jitter needs no secrecy
+    return random.Random(seed)
 
 
 class Peer(WSListener):
