@@ -258,6 +258,30 @@ def test_a_stale_book_is_announced_at_once_and_then_never_shown_as_live(scene: S
     assert client.view.tops == scene.market.tops(5)
 
 
+def test_a_book_that_was_stale_for_a_moment_is_sent_again(scene: Scene) -> None:
+    """Also when a frame with it, already live again, went out before the two announcements."""
+    client = scene.client()
+    scene.market.clock.advance(1_000 * MILLISECOND)
+    scene.publisher.tick()
+    scene.market.change_state(*BTC, BookState.STALE)
+    scene.market.change_state(*BTC, BookState.LIVE)
+    scene.pump()
+    assert client.kinds() == ["books", "state", "state"]
+    scene.advance(1_000)
+    assert client.kinds() == ["books"]
+    assert client.view.tops == scene.market.tops(5)
+
+
+def test_a_state_older_than_a_snapshot_is_not_sent_after_it(scene: Scene) -> None:
+    client, other = scene.client(), scene.client()
+    scene.market.change_state(*BTC, BookState.STALE)
+    scene.market.change_state(*BTC, BookState.LIVE)
+    client.ask(SnapshotNow())
+    scene.pump()
+    assert client.kinds() == ["snapshot"]
+    assert other.kinds() == ["state", "state"]
+
+
 def test_trades_are_sent_at_once_in_order_and_those_together_share_a_message(scene: Scene) -> None:
     client = scene.client()
     scene.market.trade(*BTC, 1)
