@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from bookrunner.fanout.outbox import Left
 from bookrunner.fanout.publisher import Publisher
 from bookrunner.fanout.requests import RequestDesk
 from bookrunner.fanout.session import CloseCode, Session
+from bookrunner.fanout.settings import FanoutSettings
 from bookrunner.wire.client_message import WireForm
-from bookrunner.wire.client_request import Opening, Request
+from bookrunner.wire.client_request import Opening, Request, Subscribe
+from fanout_scene import Market, three_books, tokens
 
 Top = tuple[list[list[str]], list[list[str]]]
 NOTHING_ASKED = Opening(None, None)
+MILLISECOND = 1_000_000
+SECOND = 1_000 * MILLISECOND
+QUIET = FanoutSettings(port=0, metrics_s=3_600, heartbeat_s=3_600)
 
 
 def decode_frame(payload: bytes, *, binary: bool, compressed: bool) -> dict[str, Any]:
@@ -170,3 +177,42 @@ class Client:
 
     def kinds(self) -> list[str]:
         return [message["type"] for message in self.read()]
+
+
+class Scene:
+    """A market, a publisher, and time."""
+
+    def __init__(self, settings: FanoutSettings = QUIET, market: Market | None = None) -> None:
+        self.market = market or three_books()
+        self.metrics: Mapping[str, Any] = {"messages_per_second": 1.0}
+        self.latencies_ns: list[int] = []
+        self.publisher = Publisher(
+            self.market.books,
+            lambda: self.metrics,
+            settings,
+            self.market.clock,
+            tokens(),
+            self.latencies_ns.append,
+        )
+        self.market.sink = self.publisher
+        self.publisher.refresh_metrics()
+        self.publisher.tick()
+        self.pump()
+
+    def pump(self) -> None:
+        while self.publisher.turn() is not Left.NOTHING:
+            pass
+
+    def advance(self, milliseconds: int, step: int = 5) -> None:
+        for _ in range(0, milliseconds, step):
+            self.market.clock.advance(step * MILLISECOND)
+            self.publisher.tick()
+            self.pump()
+
+    def client(self, opening: Opening | None = None, form: WireForm | None = None) -> Client:
+        client = Client(self.publisher, opening or Opening(None, None), form)
+        assert client.kinds() == ["welcome", "snapshot"]
+        return client
+
+    def subscriber(self, **wanted: Any) -> Client:
+        return self.client(Opening(Subscribe(**wanted), None))

@@ -94,6 +94,7 @@ class ClientConnection(WSListener):
         publisher = connections.publisher
         self.form = form
         self.session: Session | None = None
+        """Its ``link`` is another connection once the client resumed it there."""
         self.writable = True
         self.close_code: CloseCode | None = None
         """Code of the close frame we sent, once we did."""
@@ -142,13 +143,13 @@ class ClientConnection(WSListener):
     def pause_writing(self) -> None:
         """Stop sending: the socket takes nothing, and the buffer beside it is full."""
         self.writable = False
-        if self.session is not None:
+        if self.session is not None and self.session.link is self:
             self._connections.publisher.on_blocked(self.session)
 
     def resume_writing(self) -> None:
         """Go on sending."""
         self.writable = True
-        if self.session is not None:
+        if self.session is not None and self.session.link is self:
             self._connections.publisher.on_writable(self.session)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:

@@ -32,7 +32,7 @@ class Audience(Protocol):
         """Return every group."""
         ...
 
-    def overflowed(self, session: Session, reason: str) -> None:
+    def overflowed(self) -> None:
         """Note that a session began to lag."""
         ...
 
@@ -142,7 +142,7 @@ class EventDelivery:
             return
         self._frames += 1
         if not session.publish(self._publication.body(session.form)):
-            self._audience.overflowed(session, "queue")
+            self._audience.overflowed()
 
     def done(self) -> None:
         """Record how old the event was when the last subscriber had it."""
@@ -154,7 +154,7 @@ class EventDelivery:
         for session in self._sessions():
             if session.lag_reason is None:
                 session.lag("overload")
-                self._audience.overflowed(session, "overload")
+                self._audience.overflowed()
 
 
 class LatestDelivery:

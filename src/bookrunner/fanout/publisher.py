@@ -8,7 +8,7 @@ drives the publisher can read sockets in between.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from bookrunner.fanout.sources import BookSource, Sources
 from bookrunner.market.events import Bar, BookStateChanged, MarkPrice, Quote, Trade
 from bookrunner.market.live_book import LiveBook, LiveBooks
 from bookrunner.wire.client_message import (
+    Body,
     Encoding,
     Heartbeat,
     Lagged,
@@ -225,7 +226,7 @@ class Publisher:
                 link.cut()
             elif now_ns - since_ns >= lag_ns and session.lag_reason is None:
                 session.lag("stalled")
-                self.overflowed(session, "stalled")
+                self.overflowed()
         resume_ns = self._interval_ns(self.settings.resume_s)
         for session in list(self._detached.values()):
             if now_ns - (session.detached_at_ns or now_ns) < resume_ns:
@@ -258,17 +259,13 @@ class Publisher:
         self._stamp += 1
         return self._stamp
 
-    def groups(self) -> Iterable[Group]:
+    def groups(self) -> Iterator[Group]:
         """Return every group."""
-        return self._all_groups()
-
-    def _all_groups(self) -> Iterator[Group]:
         for groups in self._groups.values():
             yield from groups
 
-    def overflowed(self, session: Session, reason: str) -> None:
+    def overflowed(self) -> None:
         """Count a session that began to lag."""
-        del session, reason
         self.counters.lagged += 1
 
     def record_sent(self, ts_recv_ns: int, frames: int, *, encoded: bool) -> None:
@@ -333,10 +330,10 @@ class Publisher:
         """Number a message for one session."""
         self.publish_body(session, encode_body(message, session.form))
 
-    def publish_body(self, session: Session, body: Any) -> None:
+    def publish_body(self, session: Session, body: Body) -> None:
         """Number an encoded message for one session."""
         if not session.publish(body):
-            self.overflowed(session, "queue")
+            self.overflowed()
 
     def on_blocked(self, session: Session) -> None:
         """Note that a session's socket takes nothing for now."""

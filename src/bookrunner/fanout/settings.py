@@ -7,7 +7,6 @@ import msgspec
 from bookrunner.core.errors import ConfigurationError
 from bookrunner.wire.client_request import RequestLimits
 
-MILLISECONDS_PER_SECOND = 1_000
 FRAME_BYTES_MIN = 512
 """Smallest useful bound of a client's message."""
 
