@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,35 @@ from bookrunner.kernels.layout import (
 )
 
 
-def warm_up(progress: Callable[[str], None]) -> None:
-    """Call every kernel once on a book of its own, so that none compiles later.
+def names() -> list[str]:
+    """Return every kernel as ``module.function``, those that a first book needs before the others."""
+    return [_name(function) for function, _ in _calls()]
+
+
+def missing() -> list[str]:
+    """Return the kernels that are not in the disk cache and would have to be compiled."""
+    return [_name(function) for function, _ in _calls() if not _is_cached(function)]
+
+
+def warm_up(progress: Callable[[str], None], only: Container[str] | None = None) -> None:
+    """Call kernels once on a book of their own, so that they do not compile or load later.
 
     Args:
         progress: told ``"compiling kernel binance.depth_frame"`` and the like before each that is not in the
             disk cache; the first run of a new version takes seconds, later ones milliseconds.
+        only: names of the kernels; ``None``: all.
     """
     for function, arguments in _calls():
+        name = _name(function)
+        if only is not None and name not in only:
+            continue
         if not _is_cached(function):
-            module = function.py_func.__module__.rpartition(".")[2]
-            progress(f"compiling kernel {module}.{function.py_func.__name__}")
+            progress(f"compiling kernel {name}")
         function(*arguments)
+
+
+def _name(function: Any) -> str:
+    return f"{function.py_func.__module__.rpartition('.')[2]}.{function.py_func.__name__}"
 
 
 def _calls() -> list[tuple[Any, tuple[object, ...]]]:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from bookrunner.app.build import Application, build
+from bookrunner.app.kernel_cache import KernelLoading, compile_missing, load_first
 from bookrunner.app.lifecycle import ServiceGroup, signals_handled
 from bookrunner.app.settings import Settings, VenuesSettings
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND
@@ -51,10 +52,10 @@ async def _run(
     async with AsyncExitStack() as stack:
         if demo:
             settings = await _demo(settings, stack)
-        from bookrunner.kernels.warmup import warm_up
-
-        warm_up(lambda line: log.info("start_up", doing=line))
+        await compile_missing(lambda line: log.info("start_up", doing=line))
+        load_first(settings.venues.enabled())
         application = build(settings, faces=faces)
+        application.services.append(KernelLoading(application.stream.first_live))
         application.services.append(_display(application, sys.stderr))
         group = ServiceGroup(application.services)
         started_ns = application.clock.monotonic_ns()
