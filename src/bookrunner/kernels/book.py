@@ -17,7 +17,7 @@ import numpy as np
 
 from bookrunner.kernels import layout
 from bookrunner.kernels.intrinsics import address_of, load64
-from bookrunner.kernels.jit import kernel, spliced
+from bookrunner.kernels.jit import kernel, spliced, step
 from bookrunner.kernels.ladder import (
     COMFORT,
     centred,
@@ -81,7 +81,8 @@ def new_words(symbol: bytes, stream: bytes, rule: int, *, strict: bool, outlier_
         words[length] = len(name)
         padded = np.frombuffer(name.ljust(layout.SYMBOL_BYTES, b"\0"), np.int64)
         words[start : start + layout.SYMBOL_WORDS] = padded
-    empty(words)
+    words[BEST_BID] = NO_BID
+    words[BEST_ASK] = NO_ASK
     return words
 
 
@@ -148,7 +149,7 @@ def _crossing(words, verdict):
     return CROSSED if words[CROSSED_RUN] > CROSSED_TOLERANCE else verdict
 
 
-@kernel
+@step
 def _extremes(ticks, lots, count):
     """Return the lowest and highest tick that has a quantity; (NO_ASK, NO_BID) if none has."""
     lowest = NO_ASK
@@ -160,7 +161,7 @@ def _extremes(ticks, lots, count):
     return lowest, highest
 
 
-@kernel
+@step
 def _outside(low, ticks, lots, count):
     """Return how many levels lie outside a window that starts at ``low``."""
     outside = 0
@@ -169,7 +170,7 @@ def _outside(low, ticks, lots, count):
     return outside
 
 
-@kernel
+@step
 def _replace(words, bid_ticks, bid_lots, bids, ask_ticks, ask_lots, asks):
     """Replace all levels by those at these addresses; return APPLIED, or FULL with the book untouched."""
     lowest_bid, highest_bid = _extremes(bid_ticks, bid_lots, bids)

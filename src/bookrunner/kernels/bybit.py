@@ -10,7 +10,7 @@ Sequence rules: "Orderbook", websocket public.
 from __future__ import annotations
 
 from bookrunner.kernels.intrinsics import address_of, load8, load16
-from bookrunner.kernels.jit import inlined, kernel
+from bookrunner.kernels.jit import inlined, kernel, step
 from bookrunner.kernels.layout import (
     APPLIED,
     APPLIED_SNAPSHOT,
@@ -173,7 +173,7 @@ def _scan_type(base, at, size):
     return KIND_DELTA, FAIL
 
 
-@kernel
+@step
 def _scan_book(base, at, size, words):
     """Scan the ``data`` of a book; return (next offset or FAIL, whether a value is off the grid)."""
     if at + 2 > size or load16(base + at) != 0x227B:  # {"
@@ -323,7 +323,7 @@ def depth_frame(frame, words):
     return verdict
 
 
-@kernel
+@step
 def _hexadecimal(base, at, end):
     """Scan lower-case hexadecimal digits, at most 12; return their value or FAIL."""
     value = 0
@@ -339,7 +339,7 @@ def _hexadecimal(base, at, end):
     return value
 
 
-@kernel
+@step
 def _scan_trade_id(base, at, size):
     """Scan a quoted UUID or number; return (high, low, next offset)."""
     if at + 2 > size or load8(base + at) != 34:
@@ -406,7 +406,7 @@ def _trade_value(base, at, size, words, out, row, key):
     return has, at, off_grid
 
 
-@kernel
+@step
 def _scan_trade(base, at, size, words, out, row):
     """Scan one trade object; return (next offset or FAIL, whether a value is off the grid)."""
     if at + 2 > size or load16(base + at) != 0x227B:

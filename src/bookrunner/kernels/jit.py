@@ -35,13 +35,12 @@ CACHE_FOLDER = _cache_folder()
 """Where compiled kernels are kept; None where no place is writable, and each process compiles its own."""
 
 
-def _compile(function: Any, **flags: Any) -> Any:
+def _compile(function: Any, *, cache: bool = False, **flags: Any) -> Any:
     shared_folder = config.CACHE_DIR
     config.CACHE_DIR = CACHE_FOLDER or shared_folder
     try:
         return numba.njit(
-            # Start-up must not pay for compilation; but a cached kernel needs a writable place, or raises.
-            cache=CACHE_FOLDER is not None,
+            cache=cache,
             # Indices are made in range by masks and counts; a check would cost in every inner loop.
             boundscheck=False,
             # Kernels run on the event loop's thread for microseconds: handing the GIL over costs more.
@@ -57,15 +56,25 @@ def _compile(function: Any, **flags: Any) -> Any:
 
 
 def kernel(function: Any) -> Any:
-    """Compile a function that Python calls, or that is too large to copy into its callers."""
+    """Compile a function that Python calls, always with the same types, and keep the code on disk.
+
+    Importing a cached function raises where no place is writable, so there it is compiled by each process.
+    Only such functions are cached: processes that compile at once number the variants of a function each in
+    its own order, so that one with several signatures could be loaded as another.
+    """
+    return _compile(function, cache=CACHE_FOLDER is not None)
+
+
+def step(function: Any) -> Any:
+    """Compile a part of a kernel that is called, not copied."""
     return _compile(function)
 
 
 def inlined(function: Any) -> Any:
-    """Compile a step of a kernel that is copied into its callers by LLVM, so that constants fold."""
+    """Compile a part of a kernel that LLVM copies into its callers, so that constants fold."""
     return _compile(function, forceinline=True)
 
 
 def spliced(function: Any) -> Any:
-    """Compile a step of a line or two as if it stood in its callers: nothing to compile on its own."""
+    """Compile a part of a line or two as if it stood in its callers: nothing to compile on its own."""
     return _compile(function, inline="always")

@@ -6,8 +6,8 @@ Inside the kernels ``side`` is 0 for bids and 1 for asks, so that its words lie 
 
 from __future__ import annotations
 
-from bookrunner.kernels.intrinsics import load64, move_words, store64
-from bookrunner.kernels.jit import inlined, kernel, spliced
+from bookrunner.kernels.intrinsics import address_of, load64, move_words, store64
+from bookrunner.kernels.jit import inlined, spliced, step
 from bookrunner.kernels.layout import (
     BEST_ASK,
     BEST_BID,
@@ -46,7 +46,7 @@ def position(words, ticks_at, used, tick):
     return first
 
 
-@kernel
+@step
 def write_outlier(words, side, tick, lots):
     """Set or delete a level outside the window; return the change in the number of levels."""
     ticks_at = BID_OUTLIER_TICKS_AT + side * OUTLIER_STRIDE
@@ -90,14 +90,14 @@ def settle(words, side, contender):
     words[BEST_BID + side] = best
 
 
-@kernel
+@step
 def write_side(words, side, ticks, lots, count):
     """Write ``count`` levels, whose words start at these addresses, and settle the best.
 
     The outliers must have room, see ``new_outliers``.
     """
     low = words[WINDOW_LOW]
-    ring = BID_RING_AT + side * WINDOW
+    ring = address_of(words) + 8 * (BID_RING_AT + side * WINDOW)
     sign = 1 - 2 * side
     contender = sign * words[BEST_BID + side]
     change = 0
@@ -105,9 +105,9 @@ def write_side(words, side, ticks, lots, count):
         tick = load64(ticks + 8 * i)
         quantity = load64(lots + 8 * i)
         if 0 <= tick - low < WINDOW:
-            slot = ring + (tick & MASK)
-            change += (1 if quantity != 0 else 0) - (1 if words[slot] != 0 else 0)
-            words[slot] = quantity
+            slot = ring + 8 * (tick & MASK)
+            change += (1 if quantity != 0 else 0) - (1 if load64(slot) != 0 else 0)
+            store64(slot, quantity)
         else:
             change += write_outlier(words, side, tick, quantity)
         contender = max(contender, sign * tick if quantity != 0 else NO_BID)
@@ -116,7 +116,7 @@ def write_side(words, side, ticks, lots, count):
     settle(words, side, contender)
 
 
-@kernel
+@step
 def new_outliers(words, side, ticks, lots, count):
     """Return how many of the levels at these addresses would need a new place among the outliers."""
     low = words[WINDOW_LOW]
@@ -132,7 +132,7 @@ def new_outliers(words, side, ticks, lots, count):
     return needed
 
 
-@kernel
+@step
 def move_window(words, new_low):
     """Move the window; return False, and leave it, where the outliers have no room for what leaves it."""
     low = words[WINDOW_LOW]
@@ -173,7 +173,7 @@ def centred(tick):
     return (tick - WINDOW // 2) // WINDOW_STEP * WINDOW_STEP
 
 
-@kernel
+@step
 def follow(words, reference):
     """Move the window by the fewest steps that bring ``reference`` back into its middle half."""
     low = words[WINDOW_LOW]
@@ -195,7 +195,7 @@ def reference_tick(bid, ask):
     return ask if bid == NO_BID else (bid + ask) >> 1
 
 
-@kernel
+@step
 def empty(words):
     """Delete all levels, writing only to slots that hold one."""
     low = words[WINDOW_LOW]
@@ -216,7 +216,7 @@ def empty(words):
     words[BEST_ASK] = NO_ASK
 
 
-@kernel
+@step
 def trim_side(words, side, low_tick, high_tick):
     """Delete the levels of a side outside ``[low_tick, high_tick]``; return how many."""
     ring = BID_RING_AT + side * WINDOW
@@ -241,7 +241,7 @@ def trim_side(words, side, low_tick, high_tick):
     return removed
 
 
-@kernel
+@step
 def walk(words, side, limit, worst, ticks, lots):
     """Go through a side from its best: at most ``limit`` levels, none beyond the tick ``worst``.
 

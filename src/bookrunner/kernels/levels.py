@@ -10,6 +10,7 @@ by number.
 from __future__ import annotations
 
 from bookrunner.kernels.intrinsics import (
+    address_of,
     as_double,
     load8,
     load16,
@@ -17,9 +18,10 @@ from bookrunner.kernels.intrinsics import (
     load64,
     quote_mask,
     shift_right,
+    store64,
     trailing_zeros,
 )
-from bookrunner.kernels.jit import inlined, kernel
+from bookrunner.kernels.jit import inlined, step
 from bookrunner.kernels.layout import (
     MAX_LEVELS,
     MIXED_SCALE,
@@ -39,6 +41,7 @@ from bookrunner.kernels.scan import (
     to_grid,
 )
 
+_OPEN_ARRAY = literal(b"[[")
 _OPEN_LEVEL = literal(b'["')
 _BETWEEN = literal(b'","')
 _NEXT_LEVEL = literal(b'"],[')
@@ -47,9 +50,8 @@ _THREE_BYTES = (1 << 24) - 1
 _BLOCK = 64
 
 _MAX_REGULAR = 16
-"""Characters of a number on the regular road: two words."""
-_EXACT = 2**50
-"""Below it a quotient through a double is at most one off, and multiplying back tells."""
+"""Characters of a number on the regular road: two words. Its 15 digits are below 2**50, where a quotient
+through a double is exact wherever there is no rest, and multiplying back tells."""
 
 
 @inlined
@@ -95,68 +97,79 @@ def _number(base, end, length, shape):
 
 
 @inlined
+def _steps(mantissa, denominator, inverse):
+    """Return (quotient, not 0 if there is a rest) of a mantissa below 2**50."""
+    steps = int(float(mantissa) * inverse + 0.5)
+    return steps, (steps * denominator) ^ mantissa
+
+
+@inlined
 def _scan_regular(base, at, size, words, ticks_at, lots_at, price_scale, quantity_scale):
     price = _shape(price_scale)
-    row = PRICE_TABLE_AT + 3 * price_scale
-    price_numerator, price_denominator = words[row], words[row + 1]
-    price_inverse = as_double(words[row + 2])
+    price_row = PRICE_TABLE_AT + 3 * price_scale
+    price_denominator = words[price_row + 1]
+    price_inverse = as_double(words[price_row + 2])
+    longest_price = _MAX_REGULAR if price_scale > 0 else _MAX_REGULAR - 1
     quantity = _shape(quantity_scale)
-    row = QUANTITY_TABLE_AT + 3 * quantity_scale
-    quantity_numerator, quantity_denominator = words[row], words[row + 1]
-    quantity_inverse = as_double(words[row + 2])
-    price_limit = _EXACT // price_numerator
-    quantity_limit = _EXACT // quantity_numerator
-    last_block = size - _BLOCK
-    at += 1
-    if at + 4 > size or load8(base + at) != 91:
+    quantity_row = QUANTITY_TABLE_AT + 3 * quantity_scale
+    quantity_denominator = words[quantity_row + 1]
+    quantity_inverse = as_double(words[quantity_row + 2])
+    longest_quantity = _MAX_REGULAR if quantity_scale > 0 else _MAX_REGULAR - 1
+    if words[price_row] != 1 or words[quantity_row] != 1:  # a grid finer than the texts
         return FAIL, 0, False
+    ticks = address_of(words) + 8 * ticks_at
+    lots = address_of(words) + 8 * lots_at
+    last_block = size - _BLOCK
     doubts = 0  # high bits: a character out of place
-    signs = 0  # negative: a number out of range
     shape = 0  # not 0: a separator out of place
+    zero = 0  # negative: a price of zero
     rest = 0  # not 0: a value off the grid
     count = 0
+    at += 1
     while count < MAX_LEVELS:
-        block = min(at, last_block)
-        first = shift_right(quote_mask(base + block), at - block)
+        if at <= last_block:
+            first = quote_mask(base + at)
+        else:
+            first = shift_right(quote_mask(base + last_block), at - last_block)
         second = first & (first - 1)
         third = second & (second - 1)
         fourth = third & (third - 1)
         price_length = trailing_zeros(second) - 2
         level_length = trailing_zeros(fourth)
         quantity_length = level_length - price_length - 5
-        if fourth == 0 or at + level_length + 4 > size:
-            return FAIL, 0, False
-        if price_length > _MAX_REGULAR or quantity_length > _MAX_REGULAR:
-            return FAIL, 0, False
         price_end = at + 2 + price_length
         level_end = at + level_length
+        if fourth == 0 or level_end + 4 > size:
+            return FAIL, 0, False
+        if price_length > longest_price or quantity_length > longest_quantity:
+            return FAIL, 0, False
         shape |= ((first & 3) ^ 2) | ((load32(base + price_end) & _THREE_BYTES) ^ _BETWEEN)
         mantissa, doubt = _number(base, price_end, price_length, price)
-        scaled = mantissa * price_numerator
-        ticks = int(float(scaled) * price_inverse + 0.5)
-        rest |= (ticks * price_denominator) ^ scaled
         doubts |= doubt
-        signs |= (mantissa - 1) | (price_limit - mantissa)
-        words[ticks_at + count] = ticks
+        zero |= mantissa - 1
+        steps, off = _steps(mantissa, price_denominator, price_inverse)
+        rest |= off
+        store64(ticks + 8 * count, steps)
         mantissa, doubt = _number(base, level_end, quantity_length, quantity)
-        scaled = mantissa * quantity_numerator
-        lots = int(float(scaled) * quantity_inverse + 0.5)
-        rest |= (lots * quantity_denominator) ^ scaled
         doubts |= doubt
-        signs |= quantity_limit - mantissa
-        words[lots_at + count] = lots
+        if quantity_denominator == 1:
+            store64(lots + 8 * count, mantissa)
+        else:
+            steps, off = _steps(mantissa, quantity_denominator, quantity_inverse)
+            rest |= off
+            store64(lots + 8 * count, steps)
         count += 1
         separator = load32(base + level_end)
         if separator != _NEXT_LEVEL:
             shape |= (separator & _THREE_BYTES) ^ _LAST_LEVEL
-            if shape != 0 or signs < 0 or (doubts & HIGH_BITS) != 0:
+            if shape != 0 or zero < 0 or (doubts & HIGH_BITS) != 0:
                 return FAIL, 0, False
             return level_end + 3, count, rest != 0
         at += level_length + 3
     return FAIL, 0, False
 
 
-@kernel
+@step
 def _scan_any(base, at, size, words, ticks_at, lots_at):
     at += 1
     count = 0
@@ -194,7 +207,7 @@ def _scan_any(base, at, size, words, ticks_at, lots_at):
     return FAIL, 0, False
 
 
-@kernel
+@step
 def scan_levels(base, at, size, words, ticks_at, lots_at):
     """Scan a level array, which starts at offset ``at`` of the frame.
 
@@ -215,7 +228,8 @@ def scan_levels(base, at, size, words, ticks_at, lots_at):
         return at + 2, 0, False
     price_scale = words[PRICE_TEXT_SCALE]
     quantity_scale = words[QUANTITY_TEXT_SCALE]
-    if 0 <= price_scale < _MAX_REGULAR and 0 <= quantity_scale < _MAX_REGULAR:
+    known = 0 <= price_scale < _MAX_REGULAR and 0 <= quantity_scale < _MAX_REGULAR
+    if known and at >= _MAX_REGULAR and load16(base + at) == _OPEN_ARRAY:
         regular = _scan_regular(base, at, size, words, ticks_at, lots_at, price_scale, quantity_scale)
         if regular[0] >= 0:
             return regular

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from bookrunner.kernels.intrinsics import load8, load64, shift_right, trailing_zeros
-from bookrunner.kernels.jit import inlined, kernel, spliced
+from bookrunner.kernels.jit import inlined, spliced, step
 from bookrunner.kernels.layout import MAX_SCALE, SYMBOL_AT, SYMBOL_LENGTH
 
 FAIL = -1
@@ -63,7 +63,7 @@ def eight_digits(word):
     return shift_right(high + low, 32)
 
 
-@kernel
+@step
 def scan_integer(base, at, size):
     """Scan a JSON integer of 0 to 2**63 - 1; return (value, next offset, digits)."""
     value = 0

@@ -19,7 +19,10 @@ Levels = tuple[list[int], list[int], list[int], list[int]]
 """Bid ticks, bid lots, ask ticks, ask lots; best first."""
 ChecksumHook = Callable[[list[int], list[int], list[int], list[int], Grid], int]
 
-_NO_INTS = np.zeros(0, np.int64)
+_MAX_TOPS = 32
+"""Depths that a book keeps a buffer for."""
+_BOTH_SIDES = 1 + (1 << 32)
+_top = kernels.top
 
 
 _COUNTERS = slice(layout.COUNT_MESSAGES, layout.COUNT_SHIFTS + 1)
@@ -47,7 +50,7 @@ class OrderBook:
         ValueError: the symbol is longer than ``layout.SYMBOL_BYTES``, or the capacity is out of range.
     """
 
-    __slots__ = ("_out", "_out_view", "grid", "symbol", "view", "words")
+    __slots__ = ("_tops", "grid", "symbol", "view", "words")
 
     def __init__(
         self, symbol: str, rule: int, grid: Grid, *, strict: bool = True, outlier_capacity: int = 2048
@@ -64,8 +67,7 @@ class OrderBook:
         )
         self.view = self.words.data
         """The same words; an item of it is the fastest read from Python."""
-        self._out = _NO_INTS
-        self._out_view = self._out.data
+        self._tops: dict[int, tuple[Ints, Callable[[], list[int]]]] = {}
         self._set_grid(grid)
 
     def _set_grid(self, grid: Grid) -> None:
@@ -96,19 +98,32 @@ class OrderBook:
 
     def top(self, depth: int) -> Levels:
         """Return the best ``depth`` levels of both sides; fewer where there are fewer."""
-        if 4 * depth > len(self._out):
-            self._out = np.zeros(4 * depth, np.int64)
-            self._out_view = self._out.data
-        written = kernels.top(self.words, depth, self._out)
-        bids, asks = written & 0xFFFFFFFF, written >> 32
-        out = self._out_view[: 4 * depth].tolist()
+        buffer = self._tops.get(depth)
+        if buffer is None:
+            buffer = self._new_top(depth)
+        out, to_list = buffer
+        written = _top(self.words, depth, out)
+        levels = to_list()
         second, third, fourth = depth, 2 * depth, 3 * depth
+        if written == depth * _BOTH_SIDES:
+            return levels[:depth], levels[second:third], levels[third:fourth], levels[fourth:]
+        bids, asks = written & 0xFFFFFFFF, written >> 32
         return (
-            out[:bids],
-            out[second : second + bids],
-            out[third : third + asks],
-            out[fourth : fourth + asks],
+            levels[:bids],
+            levels[second : second + bids],
+            levels[third : third + asks],
+            levels[fourth : fourth + asks],
         )
+
+    def _new_top(self, depth: int) -> tuple[Ints, Callable[[], list[int]]]:
+        """Keep a buffer for this depth; readers ask for few different ones, and for those all the time."""
+        if depth < 0:
+            raise ValueError(f"depth must not be negative: {depth}")
+        if len(self._tops) >= _MAX_TOPS:
+            self._tops.clear()
+        out = np.zeros(4 * depth, np.int64)
+        buffer = self._tops[depth] = out, out.data.tolist
+        return buffer
 
     def levels(self) -> tuple[Ints, Ints, Ints, Ints]:
         """Return all levels as new arrays: bid ticks, bid lots, ask ticks, ask lots; best first."""
@@ -297,7 +312,7 @@ def _padded(levels: Levels) -> tuple[tuple[int | None, ...], ...]:
 
 
 def _ints(values: Ints | Sequence[int]) -> Ints:
-    return np.ascontiguousarray(values, dtype=np.int64)
+    return np.array(values, np.int64, order="C")  # a copy is writable: kernels know no other type
 
 
 def _message(
