@@ -6,10 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from naive.rebuild import NaiveRebuild, rebuild_binance, rebuild_bybit
 
 from bookrunner.app.commands.books import play_books
 from bookrunner.market.live_book import LiveBook
+from naive.rebuild import NaiveRebuild, rebuild_binance, rebuild_bybit
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 WHOLE = 1_000_000
