@@ -18,8 +18,8 @@ from bookrunner.app.lifecycle import Service
 from bookrunner.app.settings import Settings, TransportSettings, VenueSettings
 from bookrunner.app.venue_feeds import make_feed
 from bookrunner.core.clock import Clock, SystemClock
-from bookrunner.engine.ports.transport import StreamClient, StreamListener
-from bookrunner.engine.ports.venue_feed import ConnectionPlan, ConnectionPolicy, VenueFeed
+from bookrunner.engine.ports.transport import RateLimit
+from bookrunner.engine.ports.venue_feed import VenueFeed
 from bookrunner.market.live_book import LiveBooks
 from bookrunner.services.feeds import FeedService, FeedSettings
 from bookrunner.services.health import HEALTHY, ComponentHealth, HealthBoard, books_check, degraded
@@ -39,10 +39,9 @@ from bookrunner.storage.journal import Journal
 from bookrunner.storage.journal_settings import DAY_S, JournalSettings
 from bookrunner.venues.transport.admission import Admission
 from bookrunner.venues.transport.backoff import Backoff
-from bookrunner.venues.transport.lifetime import StaggeredLifetimes
 from bookrunner.venues.transport.rest import RestSettings, VenueRestClient
-from bookrunner.venues.transport.token_bucket import TokenBucket
-from bookrunner.venues.transport.websocket import CONNECT_LIMIT, ReconnectingWebSocket, WebSocketSettings
+from bookrunner.venues.transport.websocket import WebSocketFactory, WebSocketSettings
+from bookrunner.wire.journal_record import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -50,6 +49,9 @@ if TYPE_CHECKING:
     from bookrunner.api.server import ApiService
     from bookrunner.fanout.service import FanoutService
     from bookrunner.services.recorder import Recorder
+
+MAX_BODY_BYTES = MAX_PAYLOAD_BYTES - 4_096
+"""Largest REST answer taken: with its path and query, it must fit a record of the journal."""
 
 
 class JournalService:
@@ -70,8 +72,10 @@ class JournalService:
 
     async def stop(self) -> None:
         """Write, sync and close, off the loop."""
-        await asyncio.to_thread(self._journal.close)
-        self._stopping.set()
+        try:
+            await asyncio.to_thread(self._journal.close)
+        finally:
+            self._stopping.set()
 
 
 class Application:
@@ -96,7 +100,8 @@ class Application:
         self.journal = self._journal()
         self.recorder = self._recorder()
         self.fanout = self._fanout() if faces and settings.fanout.enabled else None
-        self._lifetimes = StaggeredLifetimes(generator)
+        self._connect = WebSocketFactory(clock, generator, _websocket_settings(settings.transport))
+        self._admissions: dict[tuple[str, RateLimit], Admission] = {}
         self.feeds = [self._feed(venue, of) for venue, of in settings.venues.enabled().items()]
         self.services.append(MetricsService(self.metrics))
         self.services.extend(self.feeds)
@@ -192,12 +197,14 @@ class Application:
 
     def _feed(self, venue: str, given: VenueSettings) -> FeedService:
         feed = make_feed(venue)
-        feed.depth_rule = SampledRule(
+        rule = SampledRule(
             feed.depth_rule,
             self.clock,
             self.metrics.latency[RECEIVE_TO_PARSED].record,
             self.metrics.latency[PARSED_TO_BOOK].record,
+            self.metrics.latency[RECEIVE_TO_BOOK].record,
         )
+        feed.depth_rule = rule
         service = FeedService(
             feed,
             FeedSettings(
@@ -209,11 +216,11 @@ class Application:
             self.books,
             [self.stream],
             self._rest(feed, given),
-            self._connector(),
+            self._connect,
             self.journal,
             self.clock,
             self._generator,
-            self.metrics.latency[RECEIVE_TO_BOOK].record,
+            rule.on_latency,
         )
         self.health.add(service.name, books_check(self.books, venue))
         self.metrics.add_counter(
@@ -228,26 +235,31 @@ class Application:
         self.metrics.add_counter(
             "snapshot_failures", lambda: service.snapshot_failures, "Snapshots that failed.", venue=venue
         )
+        self.metrics.add_counter(
+            "channel_silences", lambda: service.silences, "Times that streams were silent.", venue=venue
+        )
+        self.metrics.add_counter(
+            "journal_refusals", lambda: service.journal_refusals, "Records without room.", venue=venue
+        )
         return service
 
     def _rest(self, feed: VenueFeed, given: VenueSettings) -> VenueRestClient:
         transport = self.settings.transport
+        # Venues limit an address: what two feeds ask of one host counts together.
+        of_host = (given.rest_url, feed.request_limit)
+        if of_host not in self._admissions:
+            self._admissions[of_host] = Admission(feed.venue, feed.request_limit, self.clock)
         return VenueRestClient(
             given.rest_url,
-            Admission(feed.venue, feed.request_limit, self.clock),
+            self._admissions[of_host],
             settings=RestSettings(
                 connect_timeout_s=transport.connect_timeout_s,
                 read_timeout_s=transport.request_timeout_s,
                 total_timeout_s=2 * transport.request_timeout_s,
+                max_body_bytes=MAX_BODY_BYTES,
             ),
             clock=self.clock,
             generator=self._generator,
-        )
-
-    def _connector(self) -> _Connector:
-        bucket = TokenBucket(CONNECT_LIMIT, self.clock.monotonic_ns())
-        return _Connector(
-            _websocket_settings(self.settings.transport), self.clock, self._generator, self._lifetimes, bucket
         )
 
     # --- faces and figures ------------------------------------------------------------------------------
@@ -274,44 +286,13 @@ class Application:
                 self.metrics.add_counter(f"stage_{stage}_{counter}", read, f"Stage {stage}: {counter}.")
 
 
-class _Connector:
-    """Makes stream clients; a ``StreamClientFactory``."""
-
-    def __init__(
-        self,
-        settings: WebSocketSettings,
-        clock: Clock,
-        generator: random.Random,
-        lifetimes: StaggeredLifetimes,
-        bucket: TokenBucket,
-    ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._generator = generator
-        self._lifetimes = lifetimes
-        self._bucket = bucket
-
-    def __call__(
-        self, plan: ConnectionPlan, policy: ConnectionPolicy, listener: StreamListener
-    ) -> StreamClient:
-        return ReconnectingWebSocket(
-            plan,
-            policy,
-            listener,
-            settings=self._settings,
-            clock=self._clock,
-            generator=self._generator,
-            lifetimes=self._lifetimes,
-            connect_bucket=self._bucket,
-        )
-
-
 def _websocket_settings(given: TransportSettings) -> WebSocketSettings:
     return WebSocketSettings(
         max_retries=given.max_retries,
         backoff=Backoff(base_s=given.backoff_base_s, cap_s=given.backoff_cap_s),
         connect_timeout_s=given.connect_timeout_s,
         max_message_bytes=given.message_bytes_max,
+        receive_buffer_bytes=given.receive_buffer_bytes,
     )
 
 

@@ -134,11 +134,15 @@ class TransportSettings(Section, frozen=True, kw_only=True):
         10.0
     )
     message_bytes_max: Annotated[
-        int, Meta(ge=65_536, le=2**28, description="Largest WebSocket message read from a venue")
+        int, Meta(ge=65_536, le=2**25, description="Largest WebSocket message read from a venue")
     ] = 16 * 2**20
-    read_queue_messages: Annotated[
-        int, Meta(ge=16, le=2**20, description="Frames buffered while a book synchronises, a symbol")
-    ] = 8_192
+    receive_buffer_bytes: Annotated[
+        Annotated[int, Meta(ge=65_536, le=2**28)] | None,
+        Meta(
+            description="Bound of a connection's receive buffer, where frames wait when the process "
+            "falls behind; unset: the kernel's own"
+        ),
+    ] = None
 
 
 class FanoutSettings(Section, frozen=True, kw_only=True):

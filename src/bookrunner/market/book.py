@@ -290,7 +290,7 @@ class OrderBook:
             self.grow()
         self._set_grid(grid)
         self.view[layout.TRUSTED_LOW] = -(-trusted_low * price[0] // price[1])
-        self.view[layout.TRUSTED_HIGH] = trusted_high * price[0] // price[1]
+        self.view[layout.TRUSTED_HIGH] = min(trusted_high * price[0] // price[1], layout.NO_ASK)
         self.view[layout.CROSSED_RUN] = crossed
 
     def _moved(self, grid: Grid) -> tuple[tuple[int, int], tuple[Ints, Ints, Ints, Ints]]:

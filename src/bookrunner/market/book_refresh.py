@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bookrunner.core.errors import MalformedFrameError
 from bookrunner.kernels import layout
-from bookrunner.market.book import OrderBook
+from bookrunner.market.book import BookFullError, OrderBook
 from bookrunner.market.book_rule import BookRule
 from bookrunner.market.frame_buffer import FrameBuffer
 from bookrunner.market.instrument import Grid
@@ -31,19 +32,20 @@ class BookRefresh:
 
     def __init__(self, symbol: str, rule: BookRule, grid: Grid, *, strict: bool) -> None:
         self.grid = grid
-        self.failed = False
-        """The snapshot did not bridge; another attempt may."""
-        self._apply = rule.apply_frame
+        self.failure = ""
+        """Why this attempt came to nothing; another may."""
+        self._rule = rule
         self._book = OrderBook(symbol, rule.rule, grid, strict=strict)
         self._waiting: FrameBuffer | None = FrameBuffer()
 
     def on_frame(self, frame: bytes, ts_recv_ns: int) -> None:
         """Take an update that the live book has applied."""
-        if self._waiting is not None:
-            self._waiting.append(frame, ts_recv_ns)
-            self.failed = self._waiting.dropped > 0
-        else:
+        if self._waiting is None:
             self._take(frame)
+            return
+        self._waiting.append(frame, ts_recv_ns)
+        if self._waiting.dropped:
+            self.failure = "too many updates before the snapshot"
 
     def on_snapshot(self, last_update_id: int, arrays: tuple[Words, Words, Words, Words]) -> None:
         """Take the snapshot, already on ``grid``, and the updates that waited for it."""
@@ -53,14 +55,22 @@ class BookRefresh:
             self._take(frame)
 
     def _take(self, frame: bytes) -> None:
-        verdict = self._apply(frame, self._book.words)
-        while verdict == layout.FULL:
-            self._book.grow()
-            verdict = self._apply(frame, self._book.words)
-        self.failed = self.failed or verdict not in {layout.APPLIED, layout.OLD}
+        words = self._book.words
+        try:
+            while (verdict := self._rule.apply_frame(frame, words)) == layout.FULL:
+                self._book.grow()
+            if verdict == layout.UNEXPECTED:
+                update = self._rule.decode(frame)
+                while (verdict := self._rule.apply_update(update, self.grid, words)) == layout.FULL:
+                    self._book.grow()
+        except (MalformedFrameError, BookFullError) as error:
+            self.failure = str(error)
+            return
+        if verdict not in {layout.APPLIED, layout.OLD}:
+            self.failure = self.failure or f"verdict {verdict} at id {self._book.view[layout.FINAL_ID]}"
 
     def result(self, last_update_id: int) -> OrderBook | None:
         """Return the book when it is live at this id, ready to take the other's place."""
-        if self.failed or self._book.view[layout.SYNC] != layout.SYNC_LIVE:
+        if self.failure or self._book.view[layout.SYNC] != layout.SYNC_LIVE:
             return None
         return self._book if self._book.last_update_id == last_update_id else None

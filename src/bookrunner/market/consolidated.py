@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from heapq import merge
 from itertools import islice
 
@@ -33,7 +34,7 @@ class ConsolidatedBook(msgspec.Struct, frozen=True, gc=False):
     @property
     def crossed(self) -> bool:
         """Whether one venue's bid is at or above another's ask (an arbitrage, or a lagging feed)."""
-        return bool(self.bids and self.asks) and float(self.bids[0].price) >= float(self.asks[0].price)
+        return bool(self.bids and self.asks) and Decimal(self.bids[0].price) >= Decimal(self.asks[0].price)
 
 
 def consolidate(pair: str, books: Iterable[LiveBook], depth: int) -> ConsolidatedBook:

@@ -15,7 +15,7 @@ class FrameBuffer:
 
     def __init__(self) -> None:
         self.dropped = 0
-        """Frames lost to the bounds, ever; the snapshot will then not bridge and is asked for again."""
+        """Frames lost to the bounds since the last ``take``; a snapshot from before them does not bridge."""
         self._frames: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
 
@@ -29,7 +29,8 @@ class FrameBuffer:
 
     def take(self) -> deque[tuple[bytes, int]]:
         """Return everything kept, oldest first, and begin anew."""
-        frames, self._frames, self._bytes = self._frames, deque(), 0
+        frames, self._frames = self._frames, deque()
+        self._bytes = self.dropped = 0
         return frames
 
     def __len__(self) -> int:

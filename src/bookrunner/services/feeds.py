@@ -1,56 +1,46 @@
 """One venue's live feed: the asyncio shell around a ``VenueSession``.
 
-It makes the connections, journals every message before it is looked at, fetches snapshots, and keeps house:
-silent streams, books that outgrew their snapshot, instruments that changed.
+It makes the connections, brings the snapshots that books ask for, and keeps house: silent streams, books that
+outgrew their snapshot, instruments that changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
 
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
-from bookrunner.core.enums import BookState, Channel
-from bookrunner.core.errors import (
-    BannedError,
-    ConfigurationError,
-    DiskLowError,
-    JournalFullError,
-    ProtocolError,
-    RateLimitedError,
-    StorageError,
-    TransportError,
-    VenueRejectError,
-)
+from bookrunner.core.enums import BookState, Channel, InstrumentStatus
+from bookrunner.core.errors import ConfigurationError, ProtocolError
 from bookrunner.engine.ports.market_sink import MarketSink
 from bookrunner.engine.ports.raw_journal import RawJournal, RecordKind
-from bookrunner.engine.ports.transport import RestClient, StreamClient, StreamClientFactory
-from bookrunner.engine.ports.venue_feed import ConnectionPlan, ControlReply, RestRequest, Stream, VenueFeed
+from bookrunner.engine.ports.transport import RestClient, StreamClientFactory
+from bookrunner.engine.ports.venue_feed import ControlReply, RestRequest, Stream, VenueFeed
 from bookrunner.market.instrument import Instrument
 from bookrunner.market.live_book import LiveBook, LiveBooks
+from bookrunner.services.feed_connection import FeedConnection
+from bookrunner.services.retry_waits import wait_s
+from bookrunner.services.snapshots import RETRIED, Sleep, Snapshots
+from bookrunner.services.source_journal import REFUSALS, SourceJournal
 from bookrunner.services.venue_session import VenueSession
 
 log = structlog.get_logger(__name__)
 
-Sleep = Callable[[float], Awaitable[None]]
-
-SNAPSHOT_RETRY_S = 0.5
-"""First wait before a snapshot is asked for again; doubles up to ``SNAPSHOT_RETRY_CAP_S``, with jitter."""
-SNAPSHOT_RETRY_CAP_S = 30.0
-RESUBSCRIBE_AFTER_S = 2.0
-"""Time a stream that begins with a snapshot has to send one before it is subscribed again."""
-RESUBSCRIBE_ATTEMPTS = 3
-"""Resubscriptions before the whole connection is made anew."""
 HOUSEKEEPING_S = 1.0
 REFRESH_EVERY_NS = 30 * NANOSECONDS_PER_SECOND
 """Least time between two refreshes of one book, however the market runs."""
 INSTRUMENTS_EVERY_S = 3600.0
 """How often the instrument list is read again."""
+MAX_INSTRUMENT_PAGES = 100
+"""Pages of an instrument list; Bybit's longest takes two."""
+SNAPSHOT_PRIORITY, INSTRUMENTS_PRIORITY = 0, 1
+"""Of REST requests; the lower goes first."""
 
 
 class FeedSettings(msgspec.Struct, frozen=True):
@@ -62,96 +52,15 @@ class FeedSettings(msgspec.Struct, frozen=True):
     strict: bool = True
 
 
-class FeedConnection:
-    """One connection's listener: journal, route, remember which streams brought data."""
-
-    def __init__(self, plan: ConnectionPlan, service: FeedService, client: StreamClientFactory) -> None:
-        self.plan = plan
-        self.seen: set[bytes] = set()
-        self.last_data_ns: dict[bytes, int] = {}
-        self.connected = False
-        self.client: StreamClient = client(plan, service.feed.policy, self)
-        self._service = service
-        self._feed = service.feed
-        self._session_message = service.session.on_message
-        self._journal = service.journal
-        self._source = service.journal.register_source(plan.name, plan.url) if service.journal else 0
-        self._depth_keys = {stream.key for stream in plan.streams if stream.channel is Channel.DEPTH}
-        self._wall_ns = service.clock.wall_ns
-        self._record_latency = service.record_latency
-
-    def on_connected(self) -> list[bytes]:
-        """Begin anew: every stream is owed its first data from now on."""
-        self.connected = True
-        self._note(RecordKind.CONNECTED, self.plan.url.encode())
-        now_ns = self._service.clock.monotonic_ns()
-        self.last_data_ns = {stream.key: now_ns for stream in self.plan.streams}
-        messages = self._feed.subscribe(self.plan.streams, 1)
-        for message in messages:
-            self._note(RecordKind.SENT, message)
-        return messages
-
-    def on_message(self, message: bytes, ts_recv_ns: int) -> None:
-        """Journal first, then route; the hot road."""
-        if self._journal is not None:
-            try:
-                self._journal.append(RecordKind.FRAME, self._source, ts_recv_ns, message)
-            except (JournalFullError, DiskLowError) as error:
-                self._journal_full(error)
-                return
-        key = self._session_message(message, ts_recv_ns)
-        if key:
-            self.seen.add(key)
-            if key in self._depth_keys:
-                self._record_latency(self._wall_ns() - ts_recv_ns)
-
-    def on_disconnected(self, reason: str) -> None:
-        """Mark the connection's books stale."""
-        self.connected = False
-        self._note(RecordKind.DISCONNECTED, reason.encode())
-        self._service.on_disconnected(self, reason)
-
-    def send(self, messages: list[bytes]) -> None:
-        """Send, and journal what was sent."""
-        for message in messages:
-            self._note(RecordKind.SENT, message)
-            self.client.send(message)
-
-    def _note(self, kind: RecordKind, payload: bytes) -> None:
-        if self._journal is not None:
-            try:
-                self._journal.append(kind, self._source, self._wall_ns(), payload)
-            except (JournalFullError, DiskLowError) as error:
-                self._journal_full(error)
-
-    def _journal_full(self, error: StorageError) -> None:
-        """Cut the connection: an update that is not in the journal must not change a book."""
-        log.error("journal_full", connection=self.plan.name, error=str(error))
-        self.client.reconnect("journal_full")
-
-    def silent_streams(self, now_ns: int) -> list[Stream]:
-        """Return the streams that have brought nothing for longer than the venue's policy allows."""
-        for key in self.seen:
-            self.last_data_ns[key] = now_ns
-        self.seen.clear()
-        if not self.connected:
-            return []
-        return [
-            stream
-            for stream in self.plan.streams
-            if now_ns - self.last_data_ns.get(stream.key, now_ns) > self._feed.silence_ns(stream.channel)
-        ]
-
-
 class FeedService:
-    """Follows one venue until cancelled.
+    """Follows one venue until stopped.
 
     Args:
         feed: the venue's protocol.
         settings: what to follow.
         books: where the venue's books are registered.
         sinks: told of every event.
-        rest: the venue's REST side.
+        rest: the venue's REST side; closed at the end.
         connect: makes stream connections.
         journal: where raw messages go first; ``None`` in tests and tools.
         clock: time.
@@ -175,25 +84,26 @@ class FeedService:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.feed = feed
-        self.clock = clock
-        self.journal = journal
-        self.record_latency = record_latency
         self.session = VenueSession(feed, books, sinks, self, strict=settings.strict)
         self.connections: list[FeedConnection] = []
-        self.snapshot_failures = 0
-        self.silences = 0
         self._settings = settings
         self._rest = rest
         self._connect = connect
+        self._journal = journal
+        self._notes = SourceJournal(journal, f"{feed.venue}/rest", "", clock)
+        self._clock = clock
         self._jitter = jitter
+        self._record_latency = record_latency
         self._sleep = sleep
-        self._rest_source = journal.register_source(f"{feed.venue}/rest", "") if journal else 0
-        self._attempts: dict[str, int] = {}
+        self._snapshots = Snapshots(
+            feed, lambda request: self._get(request, SNAPSHOT_PRIORITY), clock, jitter, sleep
+        )
         self._live: dict[str, LiveBook] = {}
-        self._refresh_due_ns: dict[str, int] = {}
         self._home: dict[str, tuple[FeedConnection, Stream]] = {}
+        self._refresh_due_ns: dict[str, int] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[None]] = set()
+        self._fetching: set[str] = set()
         self._stopping = asyncio.Event()
 
     @property
@@ -202,16 +112,31 @@ class FeedService:
         return self.feed.venue
 
     @property
+    def name(self) -> str:
+        """Name in logs and health."""
+        return f"feed/{self.venue}"
+
+    @property
     def reconnects(self) -> int:
         """Reconnections of all this venue's connections."""
         return sum(connection.client.reconnects for connection in self.connections)
 
-    # --- life -------------------------------------------------------------------------------------------
+    @property
+    def silences(self) -> int:
+        """Times that acknowledged streams were found to bring nothing."""
+        return sum(connection.silences for connection in self.connections)
 
     @property
-    def name(self) -> str:
-        """Name in logs and health."""
-        return f"feed/{self.venue}"
+    def snapshot_failures(self) -> int:
+        """Requests that brought no usable snapshot."""
+        return self._snapshots.failures
+
+    @property
+    def journal_refusals(self) -> int:
+        """Records for which the journal had no room; each cost a connection, an answer or a note."""
+        return self._notes.refused + sum(connection.journal.refused for connection in self.connections)
+
+    # --- life -------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Do nothing: a feed is ready when its books are live, which is for health to say."""
@@ -221,44 +146,56 @@ class FeedService:
 
         Raises:
             ConfigurationError: the venue lists none of the symbols.
+            ConnectionLostError: a connection's ``max_retries`` are spent.
+            StorageError: the journal is broken.
         """
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            serving = group.create_task(self._serve(group), name=self.name)
-            await self._stopping.wait()
-            self._group = None
-            serving.cancel()
-            for connection in self.connections:
-                await connection.client.close()
-            for task in self._tasks:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                try:
+                    self._group = group
+                    self._begin(self._serve(), self.name)
+                    await self._stopping.wait()
+                finally:
+                    self._group = None  # nothing is begun any more
+                for chore in self._chores:
+                    chore.cancel()
+                await asyncio.gather(*(connection.client.close() for connection in self.connections))
+        except ExceptionGroup as failures:
+            raise _first(failures) from failures
+        finally:
+            await self._rest.close()
 
     async def stop(self) -> None:
-        """Take nothing more in: close the connections and end ``run``."""
+        """Take nothing more in: ``run`` closes the connections and ends."""
         self._stopping.set()
 
-    async def _serve(self, group: asyncio.TaskGroup) -> None:
+    async def _serve(self) -> None:
+        """Learn what there is to follow, and begin to."""
         self._follow(await self._instruments())
         for connection in self.connections:
-            self._spawn(group, connection.client.run(), connection.plan.name)
-        self._spawn(group, self._keep_house(), f"{self.venue}/housekeeping")
-        self._spawn(group, self._watch_instruments(), f"{self.venue}/instruments")
+            if self._group is not None:  # closed by ``run``, and so not one of the chores
+                self._group.create_task(connection.client.run(), name=connection.plan.name)
+        self._begin(self._keep_house(), f"{self.venue}/housekeeping")
+        self._begin(self._watch_instruments(), f"{self.venue}/instruments")
 
-    def _spawn(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = group.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin a task that the stop may cancel anywhere."""
+        if self._group is None:
+            work.close()
+            return
+        chore = self._group.create_task(work, name=name)
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
 
     def _follow(self, instruments: list[Instrument]) -> None:
         listed = {instrument.symbol: instrument for instrument in instruments}
         streams: list[Stream] = []
         for symbol in self._settings.symbols:
             instrument = listed.get(symbol)
-            if instrument is None:
-                log.error("unknown_symbol", venue=self.venue, symbol=symbol)
+            if instrument is None or instrument.status is InstrumentStatus.CLOSED:
+                log.error("unknown_symbol", venue=self.venue, symbol=symbol, delisted=instrument is not None)
                 continue
-            live = self.session.follow(instrument)
-            self._live[symbol] = live
+            live = self._live[symbol] = self.session.follow(instrument)
             for stream in self.feed.streams(symbol, self._settings.channels):
                 self.session.route(stream, live)
                 streams.append(stream)
@@ -270,11 +207,21 @@ class FeedService:
                 rule="at least one symbol that the venue trades",
             )
         for plan in self.feed.plan(streams, self._settings.websocket_url):
-            connection = FeedConnection(plan, self, self._connect)
+            connection = FeedConnection(
+                plan,
+                self.session,
+                self._connect,
+                self._journal,
+                self._clock,
+                self._record_latency,
+                self._connection_lost,
+            )
             self.connections.append(connection)
             for stream in plan.streams:
                 if stream.channel is Channel.DEPTH:
                     self._home[stream.symbol] = (connection, stream)
+
+    # --- REST -------------------------------------------------------------------------------------------
 
     async def _instruments(self) -> list[Instrument]:
         """Read the instrument list, however long it takes."""
@@ -282,98 +229,57 @@ class FeedService:
         while True:
             try:
                 return await self._read_instruments()
-            except (TransportError, ProtocolError, VenueRejectError) as error:
+            except RETRIED as error:
                 attempt += 1
                 log.warning(
                     "instruments_failed", venue=self.venue, code=error.code, error=str(error), attempt=attempt
                 )
-                await self._sleep(self._wait_s(attempt, error))
+                await self._sleep(wait_s(attempt, error, self._jitter))
 
     async def _read_instruments(self) -> list[Instrument]:
-        request: RestRequest | None = self.feed.instruments_request()
+        request = self.feed.instruments_request()
         instruments: list[Instrument] = []
-        while request is not None:
-            body = await self._get(request, priority=1)
+        for _ in range(MAX_INSTRUMENT_PAGES):
+            body = await self._get(request, INSTRUMENTS_PRIORITY)
             instruments += self.feed.decode_instruments(body)
-            request = self.feed.next_instruments_request(body)
-        return instruments
+            following = self.feed.next_instruments_request(body)
+            if following is None:
+                return instruments
+            request = following
+        raise ProtocolError("the instrument list does not end", pages=MAX_INSTRUMENT_PAGES)
 
-    async def _get(self, request: RestRequest, *, priority: int) -> bytes:
+    async def _get(self, request: RestRequest, priority: int) -> bytes:
+        """Return the answer once it is in the journal."""
         body = await self._rest.get(request, priority=priority)
-        if self.journal is not None:
-            query = "&".join(f"{name}={value}" for name, value in request.params)
-            head = f"{request.path}?{query}\n".encode()
-            self.journal.append(
-                RecordKind.REST_RESPONSE, self._rest_source, self.clock.wall_ns(), head + body
-            )
+        query = "&".join(f"{name}={value}" for name, value in request.params)
+        self._notes.append(RecordKind.REST_RESPONSE, f"{request.path}?{query}\n".encode() + body)
         return body
-
-    def _wait_s(self, attempt: int, error: Exception | None) -> float:
-        """Full-jitter exponential wait, or what the venue asked for."""
-        if isinstance(error, RateLimitedError | BannedError):
-            return float(str(error.fields.get("retry_after_s", SNAPSHOT_RETRY_CAP_S)))
-        ceiling = min(SNAPSHOT_RETRY_CAP_S, SNAPSHOT_RETRY_S * 2 ** (attempt - 1))
-        return self._jitter.uniform(0, ceiling)
 
     # --- SessionOwner -----------------------------------------------------------------------------------
 
     def needs_snapshot(self, live: LiveBook) -> None:
-        """Fetch a snapshot, or subscribe again where the stream begins with one."""
-        if self._group is None:
-            return
-        work = self._fetch_snapshot if self.feed.depth_rule.snapshot_from_rest else self._resubscribe
-        self._spawn(self._group, work(live), f"{self.venue}/snapshot/{live.symbol}")
+        """Fetch a snapshot, or subscribe again where the stream begins with one; one task a book."""
+        if live.symbol not in self._fetching:
+            self._fetching.add(live.symbol)
+            self._begin(self._bring_snapshot(live), f"{self.venue}/snapshot/{live.symbol}")
 
-    async def _fetch_snapshot(self, live: LiveBook) -> None:
-        """Fetch until the book has a snapshot to try; a book that asks again soon waits longer."""
-        while live.awaiting_snapshot:
-            attempt = self._attempts.get(live.symbol, 0)
-            self._attempts[live.symbol] = attempt + 1
-            error: Exception | None = None
-            if attempt:
-                await self._sleep(self._wait_s(attempt, None))
-            try:
-                request = self.feed.snapshot_request(live.symbol)
-                body = await self._get(request, priority=0)
-                snapshot = self.feed.decode_snapshot(live.symbol, body)
-                live.on_snapshot(snapshot, self.clock.wall_ns())
-            except (TransportError, ProtocolError, VenueRejectError) as failure:
-                error = failure
-                self.snapshot_failures += 1
-                log.warning(
-                    "snapshot_failed",
-                    venue=self.venue,
-                    symbol=live.symbol,
-                    code=failure.code,
-                    error=str(failure),
-                )
+    async def _bring_snapshot(self, live: LiveBook) -> None:
+        try:
+            if self.feed.depth_rule.snapshot_from_rest:
+                await self._snapshots.fetch(live)
             else:
-                return
-            await self._sleep(self._wait_s(attempt + 1, error))
-
-    async def _resubscribe(self, live: LiveBook) -> None:
-        """Subscribe again until the stream has begun anew; then, make the connection anew."""
-        connection, stream = self._home[live.symbol]
-        urgent = live.state is BookState.STALE
-        for _ in range(RESUBSCRIBE_ATTEMPTS):
-            if not urgent:
-                await self._sleep(RESUBSCRIBE_AFTER_S)
-            urgent = False
-            if not live.awaiting_snapshot or not connection.connected:
-                return
-            connection.send(self.feed.unsubscribe((stream,), 2) + self.feed.subscribe((stream,), 3))
-        await self._sleep(RESUBSCRIBE_AFTER_S)
-        if live.awaiting_snapshot and connection.connected:
-            connection.client.reconnect("no_snapshot")
+                await self._snapshots.resubscribe(live, *self._home[live.symbol])
+        finally:
+            self._fetching.discard(live.symbol)
 
     def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
         """Journal and log what went wrong with a book."""
-        log.warning("book_evidence", evidence=event, venue=live.venue, symbol=live.symbol, **fields)
-        if self.journal is not None:
-            note = {"event": event, "venue": live.venue, "symbol": live.symbol, **fields}
-            self.journal.append(
-                RecordKind.NOTE, self._rest_source, self.clock.wall_ns(), msgspec.json.encode(note)
-            )
+        log.warning(
+            "book_evidence", **{**fields, "evidence": event, "venue": self.venue, "symbol": live.symbol}
+        )
+        note = {**fields, "event": event, "venue": self.venue, "symbol": live.symbol}
+        with suppress(*REFUSALS):  # counted and logged; the book does not depend on it
+            self._notes.append(RecordKind.NOTE, msgspec.json.encode(note, enc_hook=str))
 
     def on_control(self, reply: ControlReply, frame: bytes) -> None:
         """Log what the venue refused."""
@@ -381,9 +287,9 @@ class FeedService:
         if reply.kind in {"error", "notice"}:
             log.warning("venue_message", kind=reply.kind, venue=self.venue, detail=reply.detail)
 
-    def on_disconnected(self, connection: FeedConnection, reason: str) -> None:
+    def _connection_lost(self, connection: FeedConnection, reason: str) -> None:
         """Mark the books of a lost connection stale."""
-        now_ns = self.clock.wall_ns()
+        now_ns = self._clock.wall_ns()
         for home, stream in self._home.values():
             if home is connection:
                 self._live[stream.symbol].on_disconnected(reason, now_ns)
@@ -396,28 +302,48 @@ class FeedService:
             self.keep_house()
 
     def keep_house(self) -> None:
-        """Cut connections with silent streams, refresh outgrown books, forgive books that hold."""
-        now_ns = self.clock.monotonic_ns()
+        """Revive silent streams, refresh outgrown books, forgive books that hold."""
         for connection in self.connections:
-            silent = connection.silent_streams(now_ns)
-            if silent:
-                self.silences += 1
-                names = [stream.key.decode() for stream in silent[:5]]
-                log.error("channel_silent", connection=connection.plan.name, streams=names, count=len(silent))
-                connection.client.reconnect("silence")
+            for stream in connection.revive(self._may_be_silent):
+                if stream.channel is Channel.DEPTH:
+                    self._live[stream.symbol].suspect("silence", self._clock.wall_ns())
+        now_ns = self._clock.monotonic_ns()
         for symbol, live in self._live.items():
-            if live.state is BookState.LIVE:
-                self._attempts.pop(symbol, None)
+            if live.state is BookState.LIVE and not live.awaiting_snapshot:
+                self._snapshots.forgive(symbol)
             if live.covered_badly and now_ns >= self._refresh_due_ns.get(symbol, now_ns):
                 self._refresh_due_ns[symbol] = now_ns + REFRESH_EVERY_NS
                 live.refresh()
 
+    def _may_be_silent(self, stream: Stream) -> bool:
+        live = self._live[stream.symbol]
+        return live.state is BookState.CLOSED or live.instrument.status is InstrumentStatus.HALTED
+
     async def _watch_instruments(self) -> None:
-        """Read the instrument list now and then: ticks and lots change, symbols are delisted."""
+        """Read the instrument list now and then."""
         while True:
             await self._sleep(INSTRUMENTS_EVERY_S)
-            now_ns = self.clock.wall_ns()
-            for instrument in await self._instruments():
-                live = self._live.get(instrument.symbol)
-                if live is not None and live.state is not BookState.CLOSED:
-                    live.on_instrument(instrument, now_ns)
+            self.take_instruments(await self._instruments())
+
+    def take_instruments(self, instruments: list[Instrument]) -> None:
+        """Take what changed: ticks and lots, halts, delistings and listings.
+
+        Venues stop listing what they no longer trade. A book whose symbol is gone from the list is closed,
+        unless it is live: then it is the list that cannot be believed.
+        """
+        now_ns = self._clock.wall_ns()
+        listed = {instrument.symbol: instrument for instrument in instruments}
+        for symbol, live in self._live.items():
+            instrument = listed.get(symbol)
+            if instrument is not None:
+                live.on_instrument(instrument, now_ns)
+            elif live.state is not BookState.LIVE:
+                live.close("delisted", now_ns)
+
+
+def _first(failures: ExceptionGroup[Exception]) -> Exception:
+    """Return the first thing that went wrong; the others are its consequences, or come again."""
+    failure: Exception = failures
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure

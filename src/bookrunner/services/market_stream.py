@@ -31,15 +31,15 @@ class MarketStream:
         self.state_changes = 0
         self.first_live = asyncio.Event()
         """Set when the first book of any venue became live."""
-        self._subscribers: list[MarketSink] = []
+        self._subscribers: tuple[MarketSink, ...] = ()
 
     def subscribe(self, sink: MarketSink) -> None:
         """Tell ``sink`` of every event from now on, after the earlier subscribers."""
-        self._subscribers.append(sink)
+        self._subscribers = (*self._subscribers, sink)
 
     def unsubscribe(self, sink: MarketSink) -> None:
-        """Stop telling ``sink``."""
-        self._subscribers.remove(sink)
+        """Stop telling ``sink``, with the next event."""
+        self._subscribers = tuple(known for known in self._subscribers if known is not sink)
 
     def on_book(self, live: LiveBook, ts_recv_ns: int) -> None:
         """Number and pass on an applied update."""

@@ -49,8 +49,9 @@ class SampledRule:
     Args:
         rule: the venue's rule.
         clock: time.
-        record_parsed: given the nanoseconds of a scan.
-        record_applied: given the nanoseconds from the end of the scan to the changed book.
+        record_parsed: given the nanoseconds from receipt to the end of the scan, of sampled frames.
+        record_applied: given the nanoseconds from the end of the scan to the changed book, likewise.
+        record_book: given the nanoseconds from receipt to the changed book, of all frames.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SampledRule:
         clock: Clock,
         record_parsed: Callable[[int], None],
         record_applied: Callable[[int], None],
+        record_book: Callable[[int], None],
     ) -> None:
         self.rule = rule.rule
         self.snapshot_from_rest = rule.snapshot_from_rest
@@ -67,22 +69,33 @@ class SampledRule:
         self._monotonic_ns = clock.monotonic_ns
         self._record_parsed = record_parsed
         self._record_applied = record_applied
+        self._record_book = record_book
         self._frames = 0
+        self._parsed_ns = 0
 
     def apply_frame(self, frame: bytes, words: Words) -> int:
         """Scan, check and apply one raw frame; fused, or apart and timed."""
         self._frames += 1
         if self._frames & (SAMPLE_EVERY - 1):
             return self._fused(frame, words)
-        start_ns = self._monotonic_ns()
-        verdict = self._inner.scan_frame(frame, words)
-        if verdict != layout.APPLIED:
-            return verdict
-        parsed_ns = self._monotonic_ns()
+        if self._inner.scan_frame(frame, words) != layout.APPLIED:
+            return self._fused(frame, words)  # not a frame to time
+        self._parsed_ns = self._monotonic_ns()
         verdict = self._inner.sequence_apply(words)
-        self._record_applied(self._monotonic_ns() - parsed_ns)
-        self._record_parsed(parsed_ns - start_ns)
+        self._record_applied(self._monotonic_ns() - self._parsed_ns)
+        if verdict != layout.FULL:  # which will be given again, and counts then
+            words[layout.COUNT_MESSAGES] += 1
+            words[layout.COUNT_BYTES] += len(frame)
         return verdict
+
+    def on_latency(self, receive_to_book_ns: int) -> None:
+        """Take how long ago the depth message just applied was received."""
+        self._record_book(receive_to_book_ns)
+        if self._parsed_ns:
+            since_parsed_ns = self._monotonic_ns() - self._parsed_ns
+            self._parsed_ns = 0
+            if since_parsed_ns <= receive_to_book_ns:  # else it was another's: a buffered frame's
+                self._record_parsed(receive_to_book_ns - since_parsed_ns)
 
     def scan_frame(self, frame: bytes, words: Words) -> int:
         """Pass on to the venue's rule."""
