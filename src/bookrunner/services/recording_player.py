@@ -34,6 +34,10 @@ ONE_LEVEL = "1"
 _SNAPSHOT_MARK = b'"lastUpdateId"'
 _MARK_WITHIN = 20
 """A Binance snapshot names its id within its first bytes."""
+_KEYED = (b'{"stream":"', b'{"topic":"')
+"""How frames begin that announce their stream."""
+_KEY_END_FROM = 11
+"""Where to look for the quote that closes the key of a keyed frame."""
 
 
 class RecordingPlayer:
@@ -56,17 +60,20 @@ class RecordingPlayer:
     ) -> None:
         self.books = LiveBooks()
         self.unrecognised = 0
-        """Messages whose venue could not be told, or that are no venue's."""
+        """Messages whose venue or book could not be told, or that are no venue's."""
+        self.unread = 0
+        """Recorded answers that are not what the venue sends."""
         self._make_feed = make_feed
         self._detect = detect_venue
         self._venue = venue
         self._sinks = list(sinks)
         self._sessions: dict[str, VenueSession] = {}
+        self._session_of: dict[tuple[int, str, bytes], VenueSession] = {}
         self._venue_of_url: dict[str, str | None] = {}
         self._listed: dict[tuple[str, str], Instrument] = {}
         self._origin = 0
         self._seen_in: dict[int, list[LiveBook]] = {}
-        self._early_snapshot: RecordedMessage | None = None
+        self._early_snapshots: dict[int, RecordedMessage] = {}
         self._deep: set[tuple[str, str]] = set()
         self._shallow: dict[tuple[str, str], Stream] = {}
 
@@ -83,6 +90,8 @@ class RecordingPlayer:
             self._frame(message)
         elif message.kind is RecordedKind.REST:
             self._rest(message)
+        if self._early_snapshots:
+            self._offer_early_snapshot()
 
     # --- frames -----------------------------------------------------------------------------------------
 
@@ -91,16 +100,19 @@ class RecordingPlayer:
         if _SNAPSHOT_MARK in frame[:_MARK_WITHIN]:
             self._rest(message)
             return
-        session = self._session_for(frame, message.url)
+        # Within one recording and URL a stream's name belongs to one venue: it is told once.
+        known = (self._origin, message.url, frame[: frame.find(b'"', _KEY_END_FROM)])
+        session = self._session_of.get(known)
         if session is None:
-            self.unrecognised += 1
-            return
-        if not session.is_routed(session.key_of(frame)):
-            self._discover(session, frame)
+            session = self._session_for(frame, message.url)
+            if session is None:
+                self.unrecognised += 1
+                return
+            if not session.is_routed(session.key_of(frame)):
+                self._discover(session, message)
+            if frame.startswith(_KEYED) and session.is_routed(session.key_of(frame)):
+                self._session_of[known] = session
         session.on_message(frame, message.ts_recv_ns)
-        if self._early_snapshot is not None and session.feed.depth_rule.snapshot_from_rest:
-            early, self._early_snapshot = self._early_snapshot, None
-            self._rest(early)
 
     def _session_for(self, frame: bytes, url: str) -> VenueSession | None:
         venue = self._venue
@@ -128,8 +140,9 @@ class RecordingPlayer:
             session = self._sessions[venue] = VenueSession(feed, self.books, self._sinks, self)
         return session
 
-    def _discover(self, session: VenueSession, frame: bytes) -> None:
+    def _discover(self, session: VenueSession, message: RecordedMessage) -> None:
         """Start following the stream that a frame belongs to, if it is one."""
+        frame = message.payload
         stream = session.feed.stream_of(session.key_of(frame)) or session.feed.identify(frame)
         if stream is None or session.is_routed(stream.key):
             return
@@ -147,7 +160,7 @@ class RecordingPlayer:
             shallow = self._shallow.pop((live.venue, live.symbol), None)
             if shallow is not None:
                 session.route(shallow, live)
-                live.invalidate("deeper_stream", 0)
+                live.invalidate("deeper_stream", message.ts_recv_ns)
         session.route(stream, live)
 
     def _live(self, session: VenueSession, symbol: str) -> LiveBook:
@@ -176,18 +189,35 @@ class RecordingPlayer:
         feed, path = session.feed, urlsplit(message.url).path
         try:
             if path and path == feed.instruments_request().path:
-                for instrument in feed.decode_instruments(message.payload):
-                    self._listed[instrument.venue, instrument.symbol] = instrument
+                self._list(feed.decode_instruments(message.payload), message.ts_recv_ns)
                 return
             live = self._snapshot_target(session, message)
-            if live is None and not len(self.books):
-                self._early_snapshot = message  # it says not whose it is; the first frames will
-            elif live is None:
-                self.unrecognised += 1
-            else:
+            if live is not None:
                 live.on_snapshot(feed.decode_snapshot(live.symbol, message.payload), message.ts_recv_ns)
+            elif not self._seen_in.get(self._origin) and self._origin not in self._early_snapshots:
+                self._early_snapshots[self._origin] = message  # whose it is, the first frames will tell
+            else:
+                self.unrecognised += 1
         except BookrunnerError as error:
+            self.unread += 1
             log.warning("recorded_answer_unread", venue=feed.venue, code=error.code, error=str(error))
+
+    def _list(self, instruments: list[Instrument], ts_ns: int) -> None:
+        for instrument in instruments:
+            self._listed[instrument.venue, instrument.symbol] = instrument
+            live = self.books.get(instrument.venue, instrument.symbol)
+            if live is not None:
+                live.on_instrument(instrument, ts_ns)
+
+    def _offer_early_snapshot(self) -> None:
+        """Give the snapshot that came before all frames to the book that asks for one.
+
+        That is a book of the same recording; or of another, where this is the only early snapshot.
+        """
+        origin = self._origin if self._origin in self._early_snapshots else next(iter(self._early_snapshots))
+        alone = len(self._early_snapshots) == 1 and not self._seen_in.get(origin)
+        if (alone or origin == self._origin) and self._waiting():
+            self._rest(self._early_snapshots.pop(origin))
 
     def _snapshot_target(self, session: VenueSession, message: RecordedMessage) -> LiveBook | None:
         """Tell whose snapshot an answer is: by its URL, or as the only book here that waits for one."""
@@ -213,7 +243,7 @@ class RecordingPlayer:
 
     def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
         """Log it."""
-        log.debug("book_evidence", evidence=event, venue=live.venue, symbol=live.symbol, **fields)
+        log.debug("book_evidence", evidence=event, **{**fields, "venue": live.venue, "symbol": live.symbol})
 
     def on_control(self, reply: ControlReply, frame: bytes) -> None:
         """Pass over: acknowledgements change no book."""
