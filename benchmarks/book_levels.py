@@ -3,17 +3,18 @@
     python benchmarks/book_levels.py [--rounds 7] [--json]
 
 Peers are measured where they are installed; ``python benchmarks/peers.py`` makes an environment with them and
-runs this script there. ``order_book`` is a C extension that Python feeds level by level; hftbacktest's
-depths are fed by its own replay, compiled, local side only. First all books are compared with a plain rebuild.
+runs this script there. ``order_book`` is a C extension that Python feeds level by level; hftbacktest's depths
+are fed by its own replay, compiled, local side only. First all books are held to a plain rebuild.
 Bars: 20 times ``order_book``, 5 times hftbacktest's ROI depth.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -184,7 +185,7 @@ def contestants() -> dict[str, Contestant]:
 
 def measure(stream: Stream, rounds: int) -> dict[str, Any]:
     ours(stream)  # compiles
-    seconds = alternate({name: (lambda run=run: run(stream)) for name, run in contestants().items()}, rounds)
+    seconds = alternate({name: partial(run, stream) for name, run in contestants().items()}, rounds)
     levels = len(level_batch(stream).ticks)
     rates = {f"{name}_levels_per_s": round(levels / median(taken)) for name, taken in seconds.items()}
     times = {

@@ -143,7 +143,8 @@ def _scan_regular(base, at, size, words, ticks_at, lots_at, price_scale, quantit
             return FAIL, 0, False
         if price_length > longest_price or quantity_length > longest_quantity:
             return FAIL, 0, False
-        shape |= ((first & 3) ^ 2) | ((load32(base + price_end) & _THREE_BYTES) ^ _BETWEEN)
+        # A quote anywhere but right after the bracket would stand in the price, and be doubted there.
+        shape |= (load32(base + price_end) & _THREE_BYTES) ^ _BETWEEN
         mantissa, doubt = _number(base, price_end, price_length, price)
         doubts |= doubt
         zero |= mantissa - 1
