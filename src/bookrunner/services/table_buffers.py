@@ -10,10 +10,13 @@ import numpy as np
 from bookrunner.engine.ports.catalogue import DEPTH_COLUMNS, Column, Gap, Ints
 from bookrunner.kernels import columns as kernels
 
-BLOCK_ROWS = 8_192
-"""Rows of depth that a block of memory holds; a larger message gets a larger block of its own."""
+BLOCK_ROWS = 2_048
+"""Rows of depth that a block of memory holds; a larger message gets a larger block of its own.
+
+Every table of every book has a block that is not full: small ones waste less.
+"""
 POOL_BLOCKS = 64
-"""Free blocks kept for use again (640 kB each), so that the loop touches warm memory; more are let go."""
+"""Free blocks kept for use again (160 kB each), so that the loop touches warm memory; more are let go."""
 
 
 class Taken(NamedTuple):
