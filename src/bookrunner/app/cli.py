@@ -9,6 +9,7 @@ once by a second SIGINT or SIGTERM.
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bookrunner.app.commands.venue import venue
+from bookrunner.app.early_signals import leaving_on_signals
 from bookrunner.core.errors import BookrunnerError, ConfigurationError, InvalidRequestError
 from bookrunner.core.lean_import import import_without
 
@@ -83,19 +85,23 @@ def run(
     ] = False,
 ) -> None:
     """Follow the venues: books, journal, recorder, fan-out and API until a signal."""
-    settings = _settings_for_service(config)
-    from bookrunner.app.commands.run import run as command
+    with leaving_on_signals():
+        settings = _settings_for_service(config)
+        from bookrunner.app.commands.run import run as command
 
-    _leave(command(settings, duration_s=duration, summary=summary is not None, demo=demo))
+        code = command(settings, duration_s=duration, summary=summary is not None, demo=demo)
+    _leave(code)
 
 
 @app.command()
 def record(*, config: ConfigOption = None, duration: DurationOption = None) -> None:
     """Follow the venues and only record: journal and catalogue, no faces."""
-    settings = _settings_for_service(config)
-    from bookrunner.app.commands.record import record as command
+    with leaving_on_signals():
+        settings = _settings_for_service(config)
+        from bookrunner.app.commands.record import record as command
 
-    _leave(command(settings, duration_s=duration))
+        code = command(settings, duration_s=duration)
+    _leave(code)
 
 
 @app.command()
@@ -224,6 +230,7 @@ def journal_cat(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code; say what was wrong without a stack trace."""
+    _open_standard_streams()
     try:
         app(args=arguments)
     except ConfigurationError as error:
@@ -238,6 +245,17 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone: not our failure
         sys.stdout = None  # nothing is left to flush to
         sys.exit(EXIT_FAILED)
+
+
+def _open_standard_streams() -> None:
+    """Give a process started without one of them (``2>&-``) an empty one, or the next file becomes it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _settings(config: Path | None) -> Settings:

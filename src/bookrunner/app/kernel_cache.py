@@ -2,7 +2,7 @@
 
 Compiling takes seconds and leaves a quarter of a gigabyte behind, so what the disk cache lacks is compiled
 by child processes, two at a time; this process only loads the results. What the first book needs is loaded
-before it connects, the rest in small steps once a book is live.
+before it connects, the rest in small steps once a book is live; then the compiler's pages are given back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from bookrunner.app.compiler_pages import give_back_compiler
 from bookrunner.core.errors import BookrunnerError
 
 PROCESSES = 2
@@ -46,9 +47,15 @@ async def compile_missing(progress: Callable[[str], None]) -> None:
     names = missing()
     if CACHE_FOLDER is None or not names:
         return
-    async with asyncio.TaskGroup() as group:
-        for share in _shares(names):
-            group.create_task(_compile(share, progress))
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for share in _shares(names):
+                group.create_task(_compile(share, progress))
+    except* KernelCompilationError as failures:
+        failure = failures.exceptions[0]
+    if failure is not None:
+        raise failure
 
 
 def _shares(names: list[str]) -> list[list[str]]:
@@ -111,6 +118,7 @@ class KernelLoading:
                 break
             warm_up(_say, only={name})
             await asyncio.sleep(STEP_PAUSE_S)
+        await asyncio.to_thread(give_back_compiler)
         await stopping
 
     async def stop(self) -> None:

@@ -71,6 +71,8 @@ class ServiceGroup:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.failed = False
         """Whether a service died, did not start or did not stop in time."""
+        self.failure = ""
+        """What failed first, in a line."""
         self.on_stop: Callable[[], None] | None = None
         """Called once, when the stop begins."""
 
@@ -140,11 +142,13 @@ class ServiceGroup:
         self.failed = True
         code = error.code if isinstance(error, BookrunnerError) else "INTERNAL"
         expected = error is None or isinstance(error, BookrunnerError)
+        reason = str(error) if error else "ended without being asked to"
+        self.failure = self.failure or f"{service.name}: {reason}"
         log.error(
             event,
             service=service.name,
             code=code,
-            error=str(error) if error else "ended without being asked to",
+            error=reason,
             exc_info=None if expected else error,
         )
         self.request_stop(f"{service.name} failed")

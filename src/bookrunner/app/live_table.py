@@ -18,7 +18,10 @@ REDRAW_INTERVAL_S = 0.5
 
 _CLEAR_LINE = "\x1b[K"
 _CLEAR_BELOW = "\x1b[J"
+_CLEAR = "\x1b[2J"
 _HOME = "\x1b[H"
+_NO_WRAP = "\x1b[?7l"
+_WRAP = "\x1b[?7h"
 _RESET = "\x1b[0m"
 _BOLD = "\x1b[1m"
 _DIM = "\x1b[2m"
@@ -74,9 +77,9 @@ def table_lines(
         line = book_line(live)
         lines.append(f"{_STATE_COLOUR[live.state]}{line}{reset}" if colour else line)
     lines.append("")
-    for hop, summary in metrics["latency_us"].items():
-        if summary["count"]:
-            figures = "  ".join(f"{name} {summary[name]:>8,.1f}" for name in ("p50", "p95", "p99", "p99.9"))
+    for hop, latency in metrics["latency_us"].items():
+        if latency["count"]:
+            figures = "  ".join(f"{name} {latency[name]:>8,.1f}" for name in ("p50", "p95", "p99", "p99.9"))
             lines.append(f"{dim}{hop.replace('_', ' '):<20}{reset}{figures}  µs")
     lines.append("")
     lines.extend(footer)
@@ -84,10 +87,10 @@ def table_lines(
 
 
 class LiveTable:
-    """Draws the table on a terminal, or now and then a plain line where there is none.
+    """Draws the table on a terminal.
 
     Args:
-        out: a terminal, or standard error of a script.
+        out: the terminal.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -95,10 +98,11 @@ class LiveTable:
         self._drawn = False
 
     def draw(self, books: Iterable[LiveBook], metrics: Mapping[str, Any], footer: Iterable[str]) -> None:
-        """Draw over the last picture."""
+        """Draw over the last picture; what is too wide or too long for the terminal is cut."""
         size = shutil.get_terminal_size((140, 40))
         lines = table_lines(books, metrics, footer, colour=True)[: size.lines - 1]
-        start = _HOME if self._drawn else "\x1b[2J" + _HOME
-        self._out.write(start + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW)
+        start = _HOME if self._drawn else _CLEAR + _HOME
+        picture = "".join(f"{line}{_CLEAR_LINE}\n" for line in lines)
+        self._out.write(_NO_WRAP + start + picture + _CLEAR_BELOW + _WRAP)
         self._out.flush()
         self._drawn = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -28,11 +29,23 @@ LEVEL_NUMBERS: Mapping[str, int] = logging.getLevelNamesMapping()
 
 
 class NamedLogger(structlog.WriteLogger):
-    """Writes lines to a stream, and knows which module logs."""
+    """Writes lines to a stream, and knows which module logs.
+
+    A stream that breaks (a closed pipe, a full disk) loses lines; it does not stop the process that logs.
+    """
 
     def __init__(self, file: TextIO, name: str) -> None:
         super().__init__(file)
         self.name = name
+        self._write, self._flush = _lasting(self._write), _lasting(self._flush)
+
+
+def _lasting(write: Callable[..., object]) -> Callable[..., Any]:
+    def attempt(*arguments: object) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
+            write(*arguments)
+
+    return attempt
 
 
 def configure_logging(

@@ -20,7 +20,7 @@ from picows import (
 )
 
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
-from bookrunner.core.errors import InvalidRequestError
+from bookrunner.core.errors import ConfigurationError, InvalidRequestError
 from bookrunner.fanout.connection import ClientConnection
 from bookrunner.fanout.handshake import name_upgrade_alone, negotiate, refusal
 from bookrunner.fanout.listening import GatedSocket
@@ -103,13 +103,21 @@ class FanoutService:
         """Listen. Clients are served once ``run`` runs too.
 
         Raises:
-            OSError: the address is in use or not ours.
+            ConfigurationError: the address is in use or not ours.
         """
         settings = self.settings
         self.publisher.refresh_metrics()
         self.publisher.on_work = self._plan_turn
         self.publisher.on_retimed = self._due.set
-        gate = GatedSocket.listening_on(settings.host, settings.port, settings.handshakes_max)
+        try:
+            gate = GatedSocket.listening_on(settings.host, settings.port, settings.handshakes_max)
+        except OSError as error:
+            raise ConfigurationError(
+                "cannot listen",
+                field="fanout.port",
+                value=f"{settings.host}:{settings.port}",
+                rule=error.strerror,
+            ) from error
         self._gate = gate
         self._port = int(gate.getsockname()[1])
         self._server = await ws_create_server(

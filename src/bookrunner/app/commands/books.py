@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from bookrunner.core.errors import InvalidRequestError
 from bookrunner.market.live_book import LiveBook
 from bookrunner.wire.recording import RecordedMessage, RecordingReport, format_of, read_messages
+
+log = structlog.get_logger(__name__)
 
 
 def play_books(paths: list[Path], venue: str | None) -> tuple[list[LiveBook], list[RecordingReport]]:
@@ -38,6 +41,8 @@ def play_books(paths: list[Path], venue: str | None) -> tuple[list[LiveBook], li
                     "cannot read the recording", field="from", value=str(path), rule=str(error)
                 ) from error
         player.play(*streams)
+    if player.unrecognised or player.unread:
+        log.warning("recorded_messages_unused", unrecognised=player.unrecognised, unread=player.unread)
     if not len(player.books):
         raise InvalidRequestError(
             "no order book in the recording",

@@ -17,6 +17,7 @@ from bookrunner.core.errors import ConnectionLostError
 THROTTLE_MS = 250
 """How often each book is redrawn."""
 CONNECT_TIMEOUT_S = 5.0
+"""For the connection, and for the first snapshot after it."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A snapshot of a thousand books at full depth stays below."""
 
@@ -32,11 +33,12 @@ class _Books(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Join fragments; decode whole messages."""
-        del transport
         if frame.msg_type not in {WSMsgType.TEXT, WSMsgType.CONTINUATION}:
             return
         self._parts += frame.get_payload_as_memoryview()
-        if frame.fin:
+        if len(self._parts) > MAX_MESSAGE_BYTES:
+            transport.disconnect()
+        elif frame.fin:
             message = msgspec.json.decode(self._parts)
             self._parts.clear()
             self._take(message)
@@ -102,8 +104,14 @@ async def _follow(settings: Settings, venue: str | None, depth: int, *, as_json:
 
 
 async def _print_once(listener: _Books, gone: asyncio.Task[None]) -> None:
-    while not listener.has_snapshot and not gone.done():
-        await _next(listener, gone)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            while not listener.has_snapshot and not gone.done():
+                await _next(listener, gone)
+    except TimeoutError as error:
+        raise ConnectionLostError("no snapshot came in time", timeout_s=CONNECT_TIMEOUT_S) from error
+    if not listener.has_snapshot:
+        return
     document = {"books": list(listener.books.values())}
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 

@@ -6,17 +6,23 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 
 from bookrunner.app.build import Application, build
+from bookrunner.app.display import open_display
 from bookrunner.app.kernel_cache import KernelLoading, compile_missing, load_first
 from bookrunner.app.lifecycle import ServiceGroup, signals_handled
 from bookrunner.app.settings import Settings, VenuesSettings
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND
+from bookrunner.core.errors import ConnectionLostError
+from bookrunner.market.live_book import LiveBook
 from bookrunner.services.metrics import BYTES_PER_MEGABYTE
+
+if TYPE_CHECKING:
+    from bookrunner.venues.simulated.launch import VenueProcess
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +30,6 @@ DEMO_USDM = ("BTCUSDT", "ETHUSDT")
 """What the packaged recording holds."""
 DEMO_FOLDER = Path("var/demo")
 """The demo's journal and catalogue; made-up markets must not mix with real ones."""
-DRAW_INTERVAL_S = 0.5
-STATUS_INTERVAL_S = 5.0
 
 
 def run(
@@ -39,6 +43,9 @@ def run(
         summary: print one JSON object on standard output at the end.
         demo: start the venue simulator and follow it instead of the venues.
         faces: whether to serve clients, or only to record.
+
+    Raises:
+        BookrunnerError: the simulator, the journal or the log file could not be opened.
     """
     import uvloop
 
@@ -50,29 +57,39 @@ async def _run(
     settings: Settings, *, duration_s: float | None, summary: bool, demo: bool, faces: bool
 ) -> int:
     async with AsyncExitStack() as stack:
-        if demo:
-            settings = await _demo(settings, stack)
+        simulator = await _launch(settings, stack) if demo else None
+        if simulator is not None:
+            settings = _demo_settings(settings, simulator)
         await compile_missing(lambda line: log.info("start_up", doing=line))
         load_first(settings.venues.enabled())
         application = build(settings, faces=faces)
-        application.services.append(KernelLoading(application.stream.first_live))
-        application.services.append(_display(application, sys.stderr))
-        group = ServiceGroup(application.services)
+        loading = KernelLoading(application.stream.first_live)
+        display = open_display(application, sys.stderr)
+        last = _LastFigures(application)
+        first = [] if simulator is None else [_Simulator(simulator)]
+        group = ServiceGroup([*first, *application.services, loading, display, last])
         started_ns = application.clock.monotonic_ns()
-        last: dict[str, Any] = {}
-        application.services.append(_LastFigures(application, last))
         async with signals_handled(group):
             code = await group.run(duration_s=duration_s)
-        if summary:
-            elapsed_s = (application.clock.monotonic_ns() - started_ns) / NANOSECONDS_PER_SECOND
-            document = {"duration_s": round(elapsed_s, 3), **last, **_stored(application)}
-            sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
-            sys.stdout.flush()
+            if group.failure and display.on_terminal:
+                sys.stderr.write(f"error: {group.failure}\n")  # the log that has it too is not on the screen
+            if summary:
+                elapsed_s = (application.clock.monotonic_ns() - started_ns) / NANOSECONDS_PER_SECOND
+                document = {
+                    "duration_s": round(elapsed_s, 3),
+                    **(last.figures or figures(application)),
+                    **_stored(application),
+                }
+                sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+                sys.stdout.flush()
         return code
 
 
-async def _demo(settings: Settings, stack: AsyncExitStack) -> Settings:
-    """Start the simulator as a process of its own and return settings that point at it."""
+# --- the demo's venue -----------------------------------------------------------------------------------
+
+
+async def _launch(settings: Settings, stack: AsyncExitStack) -> VenueProcess:
+    """Start the simulator as a process of its own; it ends with ``stack`` at the latest."""
     from bookrunner.app.commands.venue import DEMO_PAIRS, SAMPLE
     from bookrunner.venues.simulated.launch import launch_venue
 
@@ -89,15 +106,21 @@ async def _demo(settings: Settings, stack: AsyncExitStack) -> Settings:
         ]
     )
     stack.push_async_callback(process.stop)
+    return process
+
+
+def _demo_settings(settings: Settings, simulator: VenueProcess) -> Settings:
+    """Return settings that follow the simulator, and nothing else."""
+    from bookrunner.app.commands.venue import DEMO_PAIRS
+
     replace = msgspec.structs.replace
-    venues = VenuesSettings()
     pairs = tuple(pair.partition(":")[2] for pair in DEMO_PAIRS.split(","))
-    urls = {"enabled": True, "websocket_url": process.websocket_url, "rest_url": process.rest_url}
+    urls = {"enabled": True, "websocket_url": simulator.websocket_url, "rest_url": simulator.rest_url}
     usdm = replace(settings.venues.binance_usdm, symbols=DEMO_USDM, **urls)
     bybit = replace(settings.venues.bybit_linear, symbols=pairs, **urls)
     return replace(
         settings,
-        venues=replace(venues, binance_usdm=usdm, bybit_linear=bybit),
+        venues=VenuesSettings(binance_usdm=usdm, bybit_linear=bybit),
         journal=replace(settings.journal, path=str(DEMO_FOLDER / "journal")),
         recorder=replace(
             settings.recorder, path=str(DEMO_FOLDER / "catalogue"), spool_path=str(DEMO_FOLDER / "spool")
@@ -105,14 +128,47 @@ async def _demo(settings: Settings, stack: AsyncExitStack) -> Settings:
     )
 
 
+class _Simulator:
+    """The first service to start and so the last to stop: notices when the simulator dies."""
+
+    name = "simulator"
+
+    def __init__(self, process: VenueProcess) -> None:
+        self._process = process
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Do nothing: it was started before anything else, because it says what to connect to."""
+
+    async def run(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            ConnectionLostError: the simulator failed.
+        """
+        code = await self._process.wait()
+        if code:
+            raise ConnectionLostError("the venue simulator has failed", exit_code=code)
+        await self._stopping.wait()  # it was told to end, as we shall be
+
+    async def stop(self) -> None:
+        """End the process."""
+        self._stopping.set()
+        await self._process.stop()
+
+
+# --- figures --------------------------------------------------------------------------------------------
+
+
 class _LastFigures:
     """The last service to start and so the first to stop: takes the figures while everything still runs."""
 
     name = "summary"
 
-    def __init__(self, application: Application, into: dict[str, Any]) -> None:
+    def __init__(self, application: Application) -> None:
+        self.figures: dict[str, Any] = {}
+        """Empty until the stop."""
         self._application = application
-        self._into = into
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -124,7 +180,7 @@ class _LastFigures:
 
     async def stop(self) -> None:
         """Take the figures."""
-        self._into.update(figures(self._application))
+        self.figures = figures(self._application)
         self._stopping.set()
 
 
@@ -143,8 +199,8 @@ def figures(application: Application) -> dict[str, Any]:
                 "gaps": live.gaps,
                 "resyncs": live.resyncs,
                 "last_update_id": live.last_update_id,
-                "best_bid": _price(live.instrument.grid.price, live.book.best_bid()),
-                "best_ask": _price(live.instrument.grid.price, live.book.best_ask()),
+                "best_bid": _price(live, live.book.best_bid()),
+                "best_ask": _price(live, live.book.best_ask()),
             }
             for live in application.books
         ],
@@ -152,8 +208,8 @@ def figures(application: Application) -> dict[str, Any]:
     }
 
 
-def _price(text_of: Any, ticks: int | None) -> str | None:
-    return None if ticks is None else text_of(ticks)
+def _price(live: LiveBook, ticks: int | None) -> str | None:
+    return None if ticks is None else live.instrument.grid.price(ticks)
 
 
 def _stored(application: Application) -> dict[str, Any]:
@@ -171,76 +227,3 @@ def _stored(application: Application) -> dict[str, Any]:
         recorded = recorder.counters()
         stored["recorded"] = {"rows": recorded.rows, "files": recorded.files}
     return stored
-
-
-class _Display:
-    """Shows what happens: a table on a terminal, otherwise a line now and then."""
-
-    name = "display"
-
-    def __init__(self, application: Application, terminal: TextIO | None) -> None:
-        from bookrunner.app.live_table import LiveTable
-
-        self._application = application
-        self._table = LiveTable(terminal) if terminal is not None else None
-        self._stopping = asyncio.Event()
-
-    async def start(self) -> None:
-        """Say where to connect."""
-        for line in self._where():
-            log.info("listening", at=line)
-
-    async def run(self) -> None:
-        """Draw until stopped."""
-        interval_s = DRAW_INTERVAL_S if self._table is not None else STATUS_INTERVAL_S
-        while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(interval_s):
-                    await self._stopping.wait()
-            except TimeoutError:
-                self._show()
-
-    async def stop(self) -> None:
-        """Stop drawing."""
-        self._stopping.set()
-
-    def _show(self) -> None:
-        application = self._application
-        snapshot = application.metrics.snapshot()
-        if self._table is not None:
-            self._table.draw(application.books, snapshot, self._where())
-            return
-        states = [live.state.value for live in application.books]
-        latency = snapshot["latency_us"]["receive_to_book"]
-        log.info(
-            "status",
-            live=f"{states.count('live')}/{len(states)}",
-            **snapshot["rates"],
-            rss_mb=snapshot["process"]["rss_mb"],
-            p50_us=latency["p50"],
-            p99_us=latency["p99"],
-        )
-
-    def _where(self) -> list[str]:
-        application = self._application
-        lines = []
-        if application.fanout is not None:
-            host = application.settings.fanout.host
-            lines.append(f"market data  ws://{host}:{application.fanout.port}")
-        if application.api is not None:
-            url = f"http://{application.api.host}:{application.api.port}"
-            lines.append(f"REST         {url}/health  {url}/metrics  {url}/api/books")
-        return lines
-
-
-def _display(application: Application, terminal: TextIO) -> _Display:
-    """Return a display; on a terminal the logs give way to the table and go to a file."""
-    if not terminal.isatty():
-        return _Display(application, None)
-    from bookrunner.app.logging_setup import configure_logging
-
-    path = Path("var/bookrunner.log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    terminal.write(f"logs: {path}\n")
-    configure_logging(application.settings.logging, stream=path.open("a", encoding="utf-8", buffering=1))
-    return _Display(application, terminal)
