@@ -42,6 +42,7 @@ $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || { echo "setting up $(VENV) ..." >&2; $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python $(PIP) install --requirement requirements.lock >&2
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable . >&2
+	$(BIN)/python -m bookrunner.app.commands.compile_kernels >&2
 	touch $@
 
 # Resolved afresh in an environment of its own, so that nothing installed by hand slips in.

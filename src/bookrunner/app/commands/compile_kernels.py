@@ -1,20 +1,30 @@
-"""Compiles the kernels named on the command line into the disk cache; without names, all."""
+"""Compiles kernels into the disk cache, a line for each.
+
+Without names, everything that is missing, by two processes of its own; with names, those, in this process.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
+from bookrunner.app.kernel_cache import compile_missing
 
-def main() -> None:
+
+def main(names: list[str]) -> None:
     """Compile what is not in the cache yet."""
-    from bookrunner.kernels.warmup import names, warm_up
+    if names:
+        from bookrunner.kernels.warmup import warm_up
 
-    def say(line: str) -> None:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        warm_up(_say, only=set(names))
+    else:
+        asyncio.run(compile_missing(_say))
 
-    warm_up(say, only=set(sys.argv[1:]) or set(names()))
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
