@@ -155,10 +155,10 @@ class FanoutSettings(Section, frozen=True, kw_only=True):
         bool, Meta(description="Permit an address beyond loopback; there is no authentication yet")
     ] = False
     throttle_ms: Annotated[
-        int, Meta(ge=1, le=60_000, description="Default time between updates of one book")
+        int, Meta(ge=5, le=60_000, description="Default time between updates of one book")
     ] = 1_000
     throttle_min_ms: Annotated[
-        int, Meta(ge=1, le=60_000, description="Shortest throttle a client may ask for")
+        int, Meta(ge=5, le=60_000, description="Shortest throttle a client may ask for")
     ] = 50
     queue_messages: Annotated[
         int, Meta(ge=16, le=2**20, description="Messages waiting for one client before it counts as lagged")
@@ -166,11 +166,13 @@ class FanoutSettings(Section, frozen=True, kw_only=True):
     resume_messages: Annotated[
         int, Meta(ge=0, le=2**20, description="Messages kept for a client that reconnects")
     ] = 4_096
-    heartbeat_s: Annotated[float, Meta(gt=0, le=600, description="Time between heartbeats")] = 15.0
+    heartbeat_s: Annotated[
+        float, Meta(gt=0, le=30, description="Time between heartbeats; a client silent for 60 s is cut")
+    ] = 15.0
     clients_max: Annotated[int, Meta(ge=1, le=100_000, description="Clients served at once")] = 4_096
     request_bytes_max: Annotated[
         int, Meta(ge=1_024, le=2**20, description="Largest message from a client")
-    ] = 65_536
+    ] = 32_768
     compression: Annotated[bool, Meta(description="Accept permessage-deflate when a client offers it")] = True
 
 
@@ -198,7 +200,10 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     ] = 2**26
     commit_interval_ms: Annotated[int, Meta(ge=1, le=1_000, description="Time between group commits")] = 2
     fsync_interval_ms: Annotated[
-        int, Meta(ge=1, le=60_000, description="Time between fsyncs: what a power cut may cost")
+        int,
+        Meta(
+            ge=0, le=60_000, description="Time between fsyncs: what a power cut may cost; 0: at every commit"
+        ),
     ] = 50
     compress: Annotated[bool, Meta(description="Compress sealed segments")] = True
     retention_days: Annotated[float, Meta(gt=0, description="Age at which sealed segments are deleted")] = (
@@ -208,7 +213,7 @@ class JournalSettings(Section, frozen=True, kw_only=True):
         int, Meta(ge=2**20, description="Total size above which the oldest segments are deleted")
     ] = 50 * 2**30
     low_disk_bytes: Annotated[int, Meta(ge=0, description="Free disk below which an alarm is raised")] = (
-        2 * 2**30
+        5 * 2**30
     )
 
 
@@ -219,7 +224,7 @@ class RecorderSettings(Section, frozen=True, kw_only=True):
     path: Annotated[PathText, Meta(description="Folder of the catalogue")] = "var/catalogue"
     flush_rows: Annotated[
         int, Meta(ge=100, le=10**7, description="Rows of one kind and symbol in a file")
-    ] = 200_000
+    ] = 65_536
     flush_interval_s: Annotated[float, Meta(gt=0, le=86_400, description="Longest time before a flush")] = (
         60.0
     )
@@ -251,7 +256,7 @@ class SimulatorSettings(Section, frozen=True, kw_only=True):
 
     host: Annotated[Host, Meta(description="Address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port to listen on; 0 picks a free one")] = 0
-    seed: Annotated[int, Meta(ge=0, description="Seed of the synthetic market and of the faults")] = 1
+    seed: Annotated[int, Meta(ge=0, description="Seed of the synthetic market")] = 1
     speed: Annotated[float, Meta(gt=0, le=1_000, description="Replay speed of recorded frames")] = 1.0
 
 
