@@ -218,6 +218,8 @@ async def soak(options: argparse.Namespace, folder: Path) -> list[str]:
             await demo.process.wait()
     summary = json.loads(output.splitlines()[-1])
     print(f"faults {faults[0]}, stopped in {stop_s:.2f} s with exit code {demo.process.returncode}")
+    if options.samples is not None:
+        soak_report.write_samples(options.samples, taken)
     broken = [f"exit code {demo.process.returncode}"] if demo.process.returncode else []
     broken += [f"took {stop_s:.1f} s to stop, over {STOP_S_MAX}"] if stop_s > STOP_S_MAX else []
     for name, samples in taken.items():
@@ -240,6 +242,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--speed", type=float, default=20.0, help="of the recorded frames")
+    parser.add_argument("--samples", type=Path, help="write every sample to this file, as CSV")
     parser.add_argument("--fault-seed", type=int, help="inject a random fault every few seconds")
     options = parser.parse_args()
     print(f"{options.minutes:g} minutes at {options.speed:g} times the recorded speed", flush=True)

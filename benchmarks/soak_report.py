@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from soak_clients import KEEPS_UP, Tally
@@ -27,6 +29,14 @@ class Sample(NamedTuple):
     threads: int
     messages: int
     """Depth frames and trades taken in so far."""
+
+
+def write_samples(path: Path, taken: dict[str, list[Sample]]) -> None:
+    """Write all samples as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["process", *Sample._fields])
+        writer.writerows([name, *sample] for name, samples in taken.items() for sample in samples)
 
 
 def quarters(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:

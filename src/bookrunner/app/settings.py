@@ -225,7 +225,7 @@ class RecorderSettings(Section, frozen=True, kw_only=True):
     flush_rows: Annotated[
         int, Meta(ge=100, le=10**7, description="Rows of one kind and symbol in a file")
     ] = 65_536
-    flush_interval_s: Annotated[float, Meta(gt=0, le=86_400, description="Longest time before a flush")] = (
+    flush_interval_s: Annotated[float, Meta(ge=1, le=86_400, description="Longest time before a flush")] = (
         60.0
     )
     spool_path: Annotated[PathText, Meta(description="Where files wait when the catalogue refuses them")] = (
