@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bookrunner.app.garbage_collection import GarbageCollection
+from bookrunner.app.health_checks import disk_health, fanout_health, journal_health, recorder_health
 from bookrunner.app.lifecycle import Service
 from bookrunner.app.settings import Settings, TransportSettings, VenueSettings
 from bookrunner.app.venue_feeds import make_feed
@@ -22,7 +23,7 @@ from bookrunner.engine.ports.transport import RateLimit
 from bookrunner.engine.ports.venue_feed import VenueFeed
 from bookrunner.market.live_book import LiveBooks
 from bookrunner.services.feeds import FeedService, FeedSettings
-from bookrunner.services.health import HEALTHY, ComponentHealth, HealthBoard, books_check, degraded
+from bookrunner.services.health import HealthBoard, books_check
 from bookrunner.services.market_stream import MarketStream
 from bookrunner.services.metrics import (
     BOOK_TO_SENT,
@@ -132,7 +133,8 @@ class Application:
         self.services.append(JournalService(journal))
         self.metrics.add_counter("journal_records", lambda: journal.counters().records, "Records appended.")
         self.metrics.add_counter("journal_bytes", lambda: journal.counters().bytes, "Bytes appended.")
-        self.health.add("journal", lambda: _journal_health(journal))
+        self.health.add("journal", partial(journal_health, journal))
+        self.health.add("disk", partial(disk_health, journal), needed=False)
         return journal
 
     def _recorder(self) -> Recorder | None:
@@ -157,7 +159,7 @@ class Application:
         for counter in ("rows", "files", "retries", "spooled", "lost_rows"):
             read = partial(_field, recorder.counters, counter)
             self.metrics.add_counter(f"recorder_{counter}", read, f"Recorder: {counter.replace('_', ' ')}.")
-        self.health.add("recorder", lambda: _recorder_health(recorder), needed=False)
+        self.health.add("recorder", partial(recorder_health, recorder), needed=False)
         return recorder
 
     def _fanout(self) -> FanoutService:
@@ -191,6 +193,7 @@ class Application:
         self.metrics.add_gauge(
             CONNECTIONS, lambda: fanout.websocket_connections_active, "Market-data clients connected."
         )
+        self.health.add("fanout", partial(fanout_health, fanout), needed=False)
         return fanout
 
     # --- intake -----------------------------------------------------------------------------------------
@@ -294,20 +297,6 @@ def _websocket_settings(given: TransportSettings) -> WebSocketSettings:
         max_message_bytes=given.message_bytes_max,
         receive_buffer_bytes=given.receive_buffer_bytes,
     )
-
-
-def _journal_health(journal: Journal) -> ComponentHealth:
-    counters = journal.counters()
-    if counters.state != "open":
-        return degraded(counters.state)
-    return degraded("disk low") if counters.disk_low_alarms else HEALTHY
-
-
-def _recorder_health(recorder: Recorder) -> ComponentHealth:
-    counters = recorder.counters()
-    if counters.lost_rows:
-        return degraded(f"{counters.lost_rows} rows lost")
-    return degraded("the catalogue refuses files") if counters.target_refuses else HEALTHY
 
 
 def _field(counters: Callable[[], object], name: str) -> int:

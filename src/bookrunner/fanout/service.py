@@ -93,6 +93,11 @@ class FanoutService:
         return len(self._connections)
 
     @property
+    def listening(self) -> bool:
+        """Whether new clients are taken: not before ``start``, nor once stopped or dead."""
+        return self._server is not None
+
+    @property
     def port(self) -> int:
         """The port in use; the one that was picked when the setting is 0."""
         return self._port

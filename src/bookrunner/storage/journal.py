@@ -66,6 +66,11 @@ class JournalCounters(msgspec.Struct, frozen=True):
     refused_full: int
     refused_disk_low: int
     disk_low_alarms: int
+    disk_low: bool
+    """Free disk is below ``disk_low_bytes`` now."""
+    disk_exhausted: bool
+    """It is below ``disk_minimum_bytes`` now: appends are refused."""
+    disk_free_bytes: int
     upkeep_failures: int
 
 
@@ -213,6 +218,9 @@ class Journal:
             refused_full=self._refused_full,
             refused_disk_low=self._refused_disk_low,
             disk_low_alarms=upkeep.disk_low_alarms,
+            disk_low=upkeep.disk_low,
+            disk_exhausted=upkeep.disk_exhausted,
+            disk_free_bytes=upkeep.free_bytes,
             upkeep_failures=upkeep.failures,
         )
 
