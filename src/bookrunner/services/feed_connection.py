@@ -7,7 +7,6 @@ from collections.abc import Callable
 import structlog
 
 from bookrunner.core.clock import Clock
-from bookrunner.core.enums import Channel
 from bookrunner.engine.ports.raw_journal import RawJournal, RecordKind
 from bookrunner.engine.ports.transport import StreamClient, StreamClientFactory
 from bookrunner.engine.ports.venue_feed import ConnectionPlan, Stream
@@ -32,7 +31,6 @@ class FeedConnection:
         connect: makes the client.
         journal: where every message goes before it is looked at; ``None`` in tests and tools.
         clock: time.
-        record_latency: given receive-to-book nanoseconds for each depth message.
         on_lost: told when the connection is gone, and why.
     """
 
@@ -43,7 +41,6 @@ class FeedConnection:
         connect: StreamClientFactory,
         journal: RawJournal | None,
         clock: Clock,
-        record_latency: Callable[[int], None],
         on_lost: Callable[[FeedConnection, str], None],
     ) -> None:
         self.plan = plan
@@ -55,12 +52,9 @@ class FeedConnection:
         self._take = session.on_message
         self.journal = SourceJournal(journal, plan.name, plan.url, clock)
         self._append = self.journal.append
-        self._depth_keys = {stream.key for stream in plan.streams if stream.channel is Channel.DEPTH}
         self._watch = SilenceWatch(plan.streams, session.feed.silence_ns)
         self._heard = self._watch.heard
         self._clock = clock
-        self._wall_ns = clock.wall_ns
-        self._record_latency = record_latency
         self._on_lost = on_lost
 
     # --- StreamListener ---------------------------------------------------------------------------------
@@ -89,8 +83,6 @@ class FeedConnection:
         key = self._take(message, ts_recv_ns)
         if key:
             self._heard(key)
-            if key in self._depth_keys:
-                self._record_latency(self._wall_ns() - ts_recv_ns)
 
     def on_disconnected(self, reason: str) -> None:
         """Tell the owner."""

@@ -213,7 +213,6 @@ class FeedService:
                 self._connect,
                 self._journal,
                 self._clock,
-                self._record_latency,
                 self._connection_lost,
             )
             self.connections.append(connection)
@@ -257,6 +256,11 @@ class FeedService:
 
     # --- SessionOwner -----------------------------------------------------------------------------------
 
+    def on_applied(self, live: LiveBook, ts_recv_ns: int) -> None:
+        """Time the road from receipt to changed book, before the sinks take their time."""
+        if live.state is BookState.LIVE:  # else it waited for a snapshot
+            self._record_latency(self._clock.wall_ns() - ts_recv_ns)
+
     def needs_snapshot(self, live: LiveBook) -> None:
         """Fetch a snapshot, or subscribe again where the stream begins with one; one task a book."""
         if live.symbol not in self._fetching:
@@ -274,12 +278,11 @@ class FeedService:
 
     def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
         """Journal and log what went wrong with a book."""
-        log.warning(
-            "book_evidence", **{**fields, "evidence": event, "venue": self.venue, "symbol": live.symbol}
-        )
-        note = {**fields, "event": event, "venue": self.venue, "symbol": live.symbol}
+        about = {**fields, "venue": self.venue, "symbol": live.symbol}
+        log.warning("book_evidence", evidence=event, **about)
+        note = msgspec.json.encode({**about, "event": event}, enc_hook=str)
         with suppress(*REFUSALS):  # counted and logged; the book does not depend on it
-            self._notes.append(RecordKind.NOTE, msgspec.json.encode(note, enc_hook=str))
+            self._notes.append(RecordKind.NOTE, note)
 
     def on_control(self, reply: ControlReply, frame: bytes) -> None:
         """Log what the venue refused."""

@@ -238,6 +238,9 @@ class RecordingPlayer:
 
     # --- SessionOwner -----------------------------------------------------------------------------------
 
+    def on_applied(self, live: LiveBook, ts_recv_ns: int) -> None:
+        """Nothing is timed: a recording's receive times are another machine's."""
+
     def needs_snapshot(self, live: LiveBook) -> None:
         """Nothing can be asked of a recording; its own snapshots are taken as they come."""
 

@@ -18,6 +18,8 @@ from bookrunner.market.live_book import LiveBook
 
 SAMPLE_EVERY = 64
 """One depth frame in so many takes the timed road; a power of two."""
+UNSAMPLED_FRAMES = 512
+"""At the start, while the kernels of the timed road may still have to be loaded."""
 
 STAGES: Mapping[str, Mapping[str, int]] = {
     "scan": {
@@ -76,7 +78,7 @@ class SampledRule:
     def apply_frame(self, frame: bytes, words: Words) -> int:
         """Scan, check and apply one raw frame; fused, or apart and timed."""
         self._frames += 1
-        if self._frames & (SAMPLE_EVERY - 1):
+        if self._frames & (SAMPLE_EVERY - 1) or self._frames <= UNSAMPLED_FRAMES:
             return self._fused(frame, words)
         if self._inner.scan_frame(frame, words) != layout.APPLIED:
             return self._fused(frame, words)  # not a frame to time

@@ -36,6 +36,10 @@ LOGGED_BYTES = 200
 class SessionOwner(Protocol):
     """What a session asks of whoever owns its connections."""
 
+    def on_applied(self, live: LiveBook, ts_recv_ns: int) -> None:
+        """An update was applied; the sinks are told next."""
+        ...
+
     def needs_snapshot(self, live: LiveBook) -> None:
         """Fetch a snapshot, or resubscribe where the stream begins with one."""
         ...
@@ -232,6 +236,7 @@ class VenueSession:
 
     def on_applied(self, live: LiveBook, ts_recv_ns: int) -> None:
         """Pass an applied update to the sinks."""
+        self._owner.on_applied(live, ts_recv_ns)
         for sink in self._sinks:
             sink.on_book(live, ts_recv_ns)
 
