@@ -117,6 +117,11 @@ class FeedService:
         return f"feed/{self.venue}"
 
     @property
+    def awaited(self) -> list[str]:
+        """Symbols that have no book yet: the venue has not listed them so far."""
+        return [symbol for symbol in self._settings.symbols if symbol not in self._live]
+
+    @property
     def reconnects(self) -> int:
         """Reconnections of all this venue's connections."""
         return sum(connection.client.reconnects for connection in self.connections)

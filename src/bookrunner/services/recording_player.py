@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import structlog
 
-from bookrunner.core.enums import Channel, InstrumentKind
+from bookrunner.core.enums import Channel
 from bookrunner.core.errors import BookrunnerError, InvalidRequestError
 from bookrunner.engine.ports.market_sink import MarketSink
 from bookrunner.engine.ports.venue_feed import ControlReply, Stream, VenueFeed
@@ -173,7 +173,7 @@ class RecordingPlayer:
                 symbol=symbol,
                 base=symbol,
                 quote="",
-                kind=InstrumentKind.SPOT,
+                kind=session.feed.usual_kind,
                 grid=UNKNOWN_GRID,
             )
             live = session.follow(instrument, grid_inferred=listed is None)
@@ -246,7 +246,7 @@ class RecordingPlayer:
 
     def on_evidence(self, live: LiveBook, event: str, fields: dict[str, Any]) -> None:
         """Log it."""
-        log.debug("book_evidence", evidence=event, **{**fields, "venue": live.venue, "symbol": live.symbol})
+        log.warning("book_evidence", evidence=event, **{**fields, "venue": live.venue, "symbol": live.symbol})
 
     def on_control(self, reply: ControlReply, frame: bytes) -> None:
         """Pass over: acknowledgements change no book."""

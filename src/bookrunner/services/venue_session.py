@@ -153,10 +153,6 @@ class VenueSession:
         """Return the stream key that a message announces itself with; nonsense for control messages."""
         return frame[self._prefix : frame.find(b'"', self._prefix)]
 
-    def add_sink(self, sink: MarketSink) -> None:
-        """Tell ``sink`` too, after the others."""
-        self._sinks.append(sink)
-
     # --- messages ---------------------------------------------------------------------------------------
 
     def on_message(self, frame: bytes, ts_recv_ns: int) -> bytes:

@@ -85,5 +85,7 @@ def books_from_recordings(paths: list[Path], venue: str | None, depth: int, *, a
     console = Console()
     for live in books:
         console.print(ladder(book_summary(live, depth)))
+        if live.malformed:
+            console.print(f"{live.malformed:,} depth messages could not be read", style="red")
     for path, report in zip(paths, reports, strict=True):
         console.print(f"{path.name}: {report.messages:,} messages, {report.bad_lines} bad lines", style="dim")

@@ -17,6 +17,7 @@ from bookrunner.app.kernel_cache import KernelLoading, compile_missing, load_fir
 from bookrunner.app.lifecycle import ServiceGroup, signals_handled
 from bookrunner.app.settings import Settings, VenuesSettings
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND
+from bookrunner.core.enums import BookState
 from bookrunner.core.errors import ConnectionLostError
 from bookrunner.market.live_book import LiveBook
 from bookrunner.services.metrics import BYTES_PER_MEGABYTE
@@ -114,6 +115,9 @@ def _demo_settings(settings: Settings, simulator: VenueProcess) -> Settings:
     from bookrunner.app.commands.venue import DEMO_PAIRS
 
     replace = msgspec.structs.replace
+    ordinary = Settings()
+    if settings.venues != ordinary.venues:
+        log.warning("demo_ignores_settings", settings="venues", rule="the demo follows its simulator alone")
     pairs = tuple(pair.partition(":")[2] for pair in DEMO_PAIRS.split(","))
     urls = {"enabled": True, "websocket_url": simulator.websocket_url, "rest_url": simulator.rest_url}
     usdm = replace(settings.venues.binance_usdm, symbols=DEMO_USDM, **urls)
@@ -121,11 +125,20 @@ def _demo_settings(settings: Settings, simulator: VenueProcess) -> Settings:
     return replace(
         settings,
         venues=VenuesSettings(binance_usdm=usdm, bybit_linear=bybit),
-        journal=replace(settings.journal, path=str(DEMO_FOLDER / "journal")),
+        journal=replace(
+            settings.journal, path=_demo_path(settings.journal.path, ordinary.journal.path, "journal")
+        ),
         recorder=replace(
-            settings.recorder, path=str(DEMO_FOLDER / "catalogue"), spool_path=str(DEMO_FOLDER / "spool")
+            settings.recorder,
+            path=_demo_path(settings.recorder.path, ordinary.recorder.path, "catalogue"),
+            spool_path=_demo_path(settings.recorder.spool_path, ordinary.recorder.spool_path, "spool"),
         ),
     )
+
+
+def _demo_path(given: str, ordinary: str, name: str) -> str:
+    """Return a place of the demo's own, unless another was asked for."""
+    return str(DEMO_FOLDER / name) if given == ordinary else given
 
 
 class _Simulator:
@@ -203,8 +216,22 @@ def figures(application: Application) -> dict[str, Any]:
                 "best_ask": _price(live, live.book.best_ask()),
             }
             for live in application.books
-        ],
+        ]
+        + [_awaited(feed.venue, symbol) for feed in application.feeds for symbol in feed.awaited],
         "latency_us": metrics.latency_us(),
+    }
+
+
+def _awaited(venue: str, symbol: str) -> dict[str, Any]:
+    """Return the entry of a book that the venue has not answered for yet."""
+    counts = dict.fromkeys(("messages", "updates", "gaps", "resyncs", "last_update_id"), 0)
+    return {
+        "venue": venue,
+        "symbol": symbol,
+        "state": BookState.SYNCING.value,
+        **counts,
+        "best_bid": None,
+        "best_ask": None,
     }
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bookrunner.core.enums import Channel
+from bookrunner.core.enums import Channel, InstrumentKind
 from bookrunner.market.book_rule import BookRule
 from bookrunner.market.events import Bar, DepthSnapshot, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
@@ -96,6 +96,8 @@ class VenueFeed(Protocol):
     """Leading bytes of a data frame, up to the quote that opens its stream key: ``{"stream":"``."""
     depth_rule: DepthRule
     policy: ConnectionPolicy
+    usual_kind: InstrumentKind
+    """What most of its instruments are; for recordings without an instrument list."""
     request_limit: RateLimit
     """What the venue allows one address on REST."""
 

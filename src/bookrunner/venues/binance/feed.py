@@ -9,7 +9,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND
-from bookrunner.core.enums import Channel
+from bookrunner.core.enums import Channel, InstrumentKind
 from bookrunner.engine.ports.venue_feed import (
     ConnectionPlan,
     ConnectionPolicy,
@@ -73,6 +73,7 @@ class BinanceFeed:
     ) -> None:
         self.variant = variant
         self.venue = variant.venue
+        self.usual_kind = variant.default_kind or InstrumentKind.PERPETUAL
         self.depth_rule: DepthRule = BinanceDepthRule(variant.rule)
         self.request_limit = RateLimit(variant.request_weight_per_minute, 60)
         self.policy = ConnectionPolicy(

@@ -9,7 +9,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND
-from bookrunner.core.enums import Channel
+from bookrunner.core.enums import Channel, InstrumentKind
 from bookrunner.core.errors import ConfigurationError
 from bookrunner.engine.ports.venue_feed import (
     ConnectionPlan,
@@ -95,6 +95,7 @@ class BybitFeed:
             )
         self.variant = variant
         self.venue = variant.venue
+        self.usual_kind = InstrumentKind.SPOT if variant.category == "spot" else InstrumentKind.PERPETUAL
         self.depth_rule: DepthRule = BybitDepthRule()
         self.request_limit = RateLimit(REQUESTS, REQUESTS_WINDOW_S)
         self.policy = ConnectionPolicy(
