@@ -35,7 +35,7 @@ soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 fuzz: $(STAMP)
-	$(BIN)/python -m pytest -n auto tests/property --hypothesis-profile=long $(ARGS)
+	$(BIN)/python -m pytest -n auto tests/property tests/conformance/test_conformance_fuzz.py --hypothesis-profile=long $(ARGS)
 
 # Everything comes pinned from the lock; the package itself is built by the pinned hatchling.
 $(STAMP): pyproject.toml requirements.lock

@@ -15,8 +15,8 @@ GROWTH_KB_PER_MINUTE_MAX = 500.0
 """Of resident memory, first quarter to last, by their medians."""
 FILES_GROWTH_MAX = 8
 THREADS_GROWTH_MAX = 2
-WARM_UP_S = 90.0
-"""Left out of the quarters: the recorder's tables reach their sizes with the first flush by age."""
+WARM_UP_S = 180.0
+"""Left out of the quarters: until every thread has done its largest piece of work, and its heap that size."""
 
 
 class Sample(NamedTuple):

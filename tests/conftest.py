@@ -1,4 +1,8 @@
-"""Hypothesis profiles: small by default, ``--hypothesis-profile=long`` for a fuzzing run."""
+"""Hypothesis profiles: small by default, ``--hypothesis-profile=long`` for a fuzzing run (``make fuzz``).
+
+The long one takes some twenty minutes on two cores. A test with settings of its own must leave
+``max_examples`` to the profile.
+"""
 
 from hypothesis import HealthCheck, settings
 

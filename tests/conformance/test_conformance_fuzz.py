@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bookrunner.core.enums import Channel
@@ -157,7 +157,6 @@ def _check(case: RecordedFrame, frame: bytes, grid: Grid) -> None:
 @pytest.mark.parametrize("grid", [FINE_GRID, COARSE_GRID], ids=["fine", "coarse"])
 @pytest.mark.parametrize("channel", ROADS)
 @pytest.mark.parametrize("venue", VENUES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_frame_is_read_alike_or_left_to_the_typed_decoder(
     venue: str, channel: Channel, grid: Grid, data: st.DataObject
@@ -187,7 +186,6 @@ def _reordered(value: Any, random: Any) -> Any:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     first=_IDS,
     final=_IDS,

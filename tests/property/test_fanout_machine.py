@@ -164,5 +164,5 @@ class FanoutMachine(RuleBasedStateMachine):
                 assert client.view.trades == trades
 
 
-FanoutMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+FanoutMachine.TestCase.settings = settings(stateful_step_count=40)
 TestFanoutMachine = FanoutMachine.TestCase
