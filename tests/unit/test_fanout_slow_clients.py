@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import pytest
+import structlog
 
 from bookrunner.core.enums import BookState
 from bookrunner.core.errors import InvalidRequestError
@@ -17,6 +21,11 @@ from fanout_scene import BTC, ETH
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
+
+
+def said(logs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """Return each line's event, reason and count so far."""
+    return [(line["event"], line["reason"], line.get("lagged") or line["cut_stalled"]) for line in logs]
 
 
 # --- slow clients -------------------------------------------------------------------------------------------
@@ -51,11 +60,13 @@ def test_too_much_waiting_is_announced_and_a_snapshot_follows() -> None:
     scene = Scene(FanoutSettings(metrics_s=3_600, heartbeat_s=3_600, queue_messages=10))
     client, other = scene.client(), scene.client()
     client.link.block()
-    for number in range(25):
-        scene.market.trade(*BTC, number)
-        scene.pump()
+    with structlog.testing.capture_logs() as logs:
+        for number in range(25):
+            scene.market.trade(*BTC, number)
+            scene.pump()
     assert client.session.lag_reason == "queue"
     assert scene.publisher.counters.lagged == 1
+    assert said(logs) == [("client_lagged", "queue", 1)]
     scene.market.update(*BTC, 999, 7)
     client.link.unblock()
     lagged, snapshot = client.read()
@@ -88,11 +99,13 @@ def test_a_client_whose_socket_takes_nothing_lags_and_then_is_cut(scene: Scene) 
     scene.publisher.sweep()
     assert scene.publisher.counters.lagged == 0
     scene.advance(5)
-    scene.publisher.sweep()
-    assert (scene.publisher.counters.lagged, client.session.lag_reason) == (1, "stalled")
-    assert scene.publisher.counters.cut_stalled == 0
-    scene.market.clock.advance(28 * SECOND)
-    scene.publisher.sweep()
+    with structlog.testing.capture_logs() as logs:
+        scene.publisher.sweep()
+        assert (scene.publisher.counters.lagged, client.session.lag_reason) == (1, "stalled")
+        assert scene.publisher.counters.cut_stalled == 0
+        scene.market.clock.advance(28 * SECOND)
+        scene.publisher.sweep()
+    assert said(logs) == [("client_lagged", "stalled", 1), ("client_cut", "stalled", 1)]
     assert client.link.is_cut
     assert scene.publisher.counters.cut_stalled == 1
 

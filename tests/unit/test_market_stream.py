@@ -7,7 +7,7 @@ from typing import Any
 from book_frames import live_usdm
 from bookrunner.core.enums import BookState, Side
 from bookrunner.market.events import Bar, BookStateChanged, MarkPrice, Quote, Trade
-from bookrunner.services.market_stream import MarketStream
+from bookrunner.services.market_stream import STREAM_COUNTERS, MarketStream
 
 TRADE = Trade("1", 1, 1, Side.BUY, 1, 1)
 QUOTE = Quote(1, 1, 1, 2, 1, 1, 1)
@@ -65,8 +65,15 @@ def test_numbers_every_event_and_tells_subscribers_in_their_order() -> None:
     stream.on_book_state(live, BookStateChanged("v", "s", BookState.STALE, "gap", 1))
     kinds = ["book", "2 trades", "quote", "bar", "mark", "stale"]
     assert said == [(name, kind, number) for number, kind in enumerate(kinds, 1) for name in "ab"]
-    counts = (stream.sequence, stream.book_updates, stream.trades, stream.quotes, stream.state_changes)
-    assert counts == (6, 1, 2, 1, 1)
+    assert stream.sequence == 6
+    assert {name: getattr(stream, name) for name in STREAM_COUNTERS} == {
+        "book_updates": 1,
+        "trades": 2,
+        "quotes": 1,
+        "bars": 1,
+        "mark_prices": 1,
+        "state_changes": 1,
+    }
 
 
 def test_a_subscriber_that_leaves_in_the_middle_costs_the_others_nothing() -> None:

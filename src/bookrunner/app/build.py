@@ -24,7 +24,7 @@ from bookrunner.engine.ports.venue_feed import VenueFeed
 from bookrunner.market.live_book import LiveBooks
 from bookrunner.services.feeds import FeedService, FeedSettings
 from bookrunner.services.health import HealthBoard, books_check
-from bookrunner.services.market_stream import MarketStream
+from bookrunner.services.market_stream import STREAM_COUNTERS, MarketStream
 from bookrunner.services.metrics import (
     BOOK_TO_SENT,
     CONNECTIONS,
@@ -107,6 +107,7 @@ class Application:
         self.services.append(MetricsService(self.metrics))
         self.services.extend(self.feeds)
         self.api = self._api() if faces and settings.api.enabled else None
+        self._count_stream()
         self._count_stages()
 
     # --- sinks ------------------------------------------------------------------------------------------
@@ -193,6 +194,10 @@ class Application:
         self.metrics.add_gauge(
             CONNECTIONS, lambda: fanout.websocket_connections_active, "Market-data clients connected."
         )
+        counters = fanout.publisher.counters
+        for counter in counters.__struct_fields__:
+            read = partial(getattr, counters, counter)
+            self.metrics.add_counter(f"fanout_{counter}", read, f"Fan-out: {counter.replace('_', ' ')}.")
         self.health.add("fanout", partial(fanout_health, fanout), needed=False)
         return fanout
 
@@ -281,6 +286,11 @@ class Application:
         api = ApiService(make_app, given.host, given.port, after=self.stream.first_live)
         self.services.append(api)
         return api
+
+    def _count_stream(self) -> None:
+        for counter in STREAM_COUNTERS:
+            read = partial(getattr, self.stream, counter)
+            self.metrics.add_counter(f"stream_{counter}", read, f"Published: {counter.replace('_', ' ')}.")
 
     def _count_stages(self) -> None:
         for stage, counters in STAGES.items():

@@ -32,7 +32,7 @@ class Audience(Protocol):
         """Return every group."""
         ...
 
-    def overflowed(self) -> None:
+    def overflowed(self, session: Session) -> None:
         """Note that a session began to lag."""
         ...
 
@@ -142,7 +142,7 @@ class EventDelivery:
             return
         self._frames += 1
         if not session.publish(self._publication.body(session.form)):
-            self._audience.overflowed()
+            self._audience.overflowed(session)
 
     def done(self) -> None:
         """Record how old the event was when the last subscriber had it."""
@@ -154,7 +154,7 @@ class EventDelivery:
         for session in self._sessions():
             if session.lag_reason is None:
                 session.lag("overload")
-                self._audience.overflowed()
+                self._audience.overflowed(session)
 
 
 class LatestDelivery:

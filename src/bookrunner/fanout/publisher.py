@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+import structlog
 
 from bookrunner.core.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Clock
 from bookrunner.fanout.deliveries import BooksDelivery, EventDelivery, LatestDelivery, TradeBatch
@@ -36,6 +37,8 @@ from bookrunner.wire.client_message import (
     encode_body,
     encode_part,
 )
+
+_log = structlog.get_logger(__name__)
 
 
 class FanoutCounters(msgspec.Struct):
@@ -170,6 +173,7 @@ class Publisher:
     def _put(self, lane: Lane, delivery: BooksDelivery | EventDelivery | LatestDelivery) -> None:
         if not self._outbox.put(lane, delivery):
             self.counters.overloaded += 1
+            _log.warning("fanout_overloaded", lane=lane.name.lower(), overloaded=self.counters.overloaded)
         self.on_work()
 
     # --- time ---------------------------------------------------------------------------------------------
@@ -223,10 +227,16 @@ class Publisher:
                     self._recover(session)
             elif now_ns - since_ns >= stall_ns:
                 self.counters.cut_stalled += 1
+                _log.warning(
+                    "client_cut",
+                    reason="stalled",
+                    missed=session.sequence - session.sent,
+                    cut_stalled=self.counters.cut_stalled,
+                )
                 link.cut()
             elif now_ns - since_ns >= lag_ns and session.lag_reason is None:
                 session.lag("stalled")
-                self.overflowed()
+                self.overflowed(session)
         resume_ns = self._interval_ns(self.settings.resume_s)
         for session in list(self._detached.values()):
             if now_ns - (session.detached_at_ns or now_ns) < resume_ns:
@@ -264,9 +274,13 @@ class Publisher:
         for groups in self._groups.values():
             yield from groups
 
-    def overflowed(self) -> None:
-        """Count a session that began to lag."""
+    def overflowed(self, session: Session) -> None:
+        """Count and log a session that began to lag."""
         self.counters.lagged += 1
+        if session.lag_reason == "overload":
+            return  # logged once for all of them, by ``_put``
+        missed = session.sequence - session.sent
+        _log.warning("client_lagged", reason=session.lag_reason, missed=missed, lagged=self.counters.lagged)
 
     def record_sent(self, ts_recv_ns: int, frames: int, *, encoded: bool) -> None:
         """Count frames, and record the time since their newest content was received."""
@@ -333,7 +347,7 @@ class Publisher:
     def publish_body(self, session: Session, body: Body) -> None:
         """Number an encoded message for one session."""
         if not session.publish(body):
-            self.overflowed()
+            self.overflowed(session)
 
     def on_blocked(self, session: Session) -> None:
         """Note that a session's socket takes nothing for now."""

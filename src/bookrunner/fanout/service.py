@@ -211,6 +211,12 @@ class FanoutService:
             silent_s = (now_ns - connection.heard_at_ns) / NANOSECONDS_PER_SECOND
             if silent_s >= self.settings.silence_timeout_s:
                 self.publisher.counters.cut_silent += 1
+                _log.warning(
+                    "client_cut",
+                    reason="silent",
+                    silent_s=round(silent_s, 1),
+                    cut_silent=self.publisher.counters.cut_silent,
+                )
                 connection.cut()
             elif silent_s >= self.settings.heartbeat_s:
                 connection.ping()

@@ -18,6 +18,9 @@ from bookrunner.market.live_book import LiveBook
 
 log = structlog.get_logger(__name__)
 
+STREAM_COUNTERS = ("book_updates", "trades", "quotes", "bars", "mark_prices", "state_changes")
+"""The attributes of a ``MarketStream`` that count events by kind."""
+
 
 class MarketStream:
     """A ``MarketSink`` that numbers events and passes them to its subscribers."""
@@ -28,6 +31,8 @@ class MarketStream:
         self.book_updates = 0
         self.trades = 0
         self.quotes = 0
+        self.bars = 0
+        self.mark_prices = 0
         self.state_changes = 0
         self.first_live = asyncio.Event()
         """Set when the first book of any venue became live."""
@@ -65,12 +70,14 @@ class MarketStream:
     def on_bar(self, live: LiveBook, bar: Bar, ts_recv_ns: int) -> None:
         """Number and pass on a candle."""
         self.sequence += 1
+        self.bars += 1
         for sink in self._subscribers:
             sink.on_bar(live, bar, ts_recv_ns)
 
     def on_mark_price(self, live: LiveBook, mark: MarkPrice, ts_recv_ns: int) -> None:
         """Number and pass on a mark price."""
         self.sequence += 1
+        self.mark_prices += 1
         for sink in self._subscribers:
             sink.on_mark_price(live, mark, ts_recv_ns)
 
