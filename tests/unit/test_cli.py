@@ -59,6 +59,17 @@ def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert ran(*arguments) == 2
 
 
+@pytest.mark.parametrize("option", ["--speed", "--time-scale"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_refused_by_its_option(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("venue", option, value, "--port", "0", "--rest-port", "0") == 2
+    shown = capsys.readouterr().err
+    assert option in shown
+    assert value in shown
+
+
 def test_help_and_settings_errors_import_nothing_heavy() -> None:
     program = (
         "import sys\n"

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,6 +61,7 @@ def venue(
     from bookrunner.core.errors import ConfigurationError
     from bookrunner.venues.simulated.server import Simulator
 
+    _refuse_not_finite(speed=speed, time_scale=time_scale)
     configure_logging(LoggingSettings())
     try:
         simulator = Simulator(
@@ -75,6 +77,13 @@ def venue(
     except ConfigurationError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def _refuse_not_finite(**options: float) -> None:
+    """Refuse ``nan``, which no bound of an option catches, and ``inf`` with it."""
+    for name, value in options.items():
+        if not isfinite(value):
+            raise typer.BadParameter(f"{value} is no finite number", param_hint=f"--{name.replace('_', '-')}")
 
 
 def _sources(recording: list[str] | None, synthetic: str | None, speed: float, seed: int) -> list[Source]:
