@@ -18,13 +18,15 @@ from bookrunner.core.enums import InstrumentKind, Side
 from bookrunner.core.errors import CatalogueError
 from bookrunner.engine.ports.catalogue import Column, ColumnBatch, Gap, TableKind
 from bookrunner.kernels.columns import FLAG_LAST, FLAG_PARTIAL, FLAG_SNAPSHOT
+from bookrunner.kernels.layout import TRADE_FLAG_AGGREGATE
 from bookrunner.market.events import Bar, MarkPrice, Quote, Trade
 from bookrunner.market.instrument import Grid, Instrument
-from bookrunner.market.live_book import LiveBook
+from bookrunner.market.live_book import LiveBook, LiveBooks
 from bookrunner.services.market_columns import MarketColumns
 from bookrunner.services.recorder import Recorder
 from bookrunner.services.recorder_settings import RecorderSettings
 from bookrunner.services.recording_player import RecordingPlayer
+from bookrunner.services.venue_session import VenueSession
 from bookrunner.storage.catalogue import LocalCatalogue, LocalSpool
 from bookrunner.storage.catalogue_reader import files_of, rebuild
 from bookrunner.storage.parquet import ParquetEncoder, read_file
@@ -222,6 +224,43 @@ def test_periodic_snapshots_of_the_best_levels_are_marked_partial(tmp_path: Path
     assert (flags & FLAG_LAST != 0).sum() == 1 + 4
 
 
+@pytest.mark.parametrize(
+    ("venue", "flags", "gaps"),
+    [
+        ("binance_spot", 0, [(11, 15), (15, 17)]),
+        ("binance_usdm", TRADE_FLAG_AGGREGATE, [(11, 15), (15, 17)]),
+        ("bybit_spot", 0, []),
+    ],
+)
+def test_trade_files_tell_their_ids_and_the_missing_ones(
+    written: Written, venue: str, flags: int, gaps: list[tuple[int, int]]
+) -> None:
+    instrument = Instrument(
+        venue=venue,
+        symbol="BTCUSDT",
+        base="BTC",
+        quote="USDT",
+        kind=InstrumentKind.SPOT,
+        grid=Grid.of("0.1", "0.001"),
+    )
+    live = VenueSession(make_feed(venue), LiveBooks(), [], written.player).follow(instrument)
+    ids = [10, 11, 11, 15, 14, 15, 17]
+    trades = [Trade(str(number), 1, 1, Side.BUY, 1, 1, flags) for number in ids]
+    written.columns.on_trades(live, trades[:3], NOW_NS)
+    written.columns.flush_all()  # a gap is seen across files too
+    written.columns.on_trades(live, trades[3:], NOW_NS + 1)
+    other = Trade("900", 1, 1, Side.BUY, 1, 1, flags ^ TRADE_FLAG_AGGREGATE)
+    written.columns.on_trades(live, [other], NOW_NS + 2)
+    written.columns.flush_all()
+    first, second = (
+        read_file(path)[0] for path in files_of(written.root, venue, "BTCUSDT", TableKind.TRADES)
+    )
+    assert (first.first_id, first.last_id, first.gaps) == (10, 11, ())
+    assert (second.first_id, second.last_id) == (15, 900)
+    assert [(gap.after_id, gap.before_id) for gap in second.gaps] == gaps
+    assert {gap.reason for gap in second.gaps} <= {"trades_missing"}
+
+
 def test_other_events_come_back_as_they_were(written: Written) -> None:
     written.frames(SNAPSHOT)
     live, ts = written.live(), NOW_NS + 5
@@ -235,7 +274,8 @@ def test_other_events_come_back_as_they_were(written: Written) -> None:
     written.columns.on_mark_price(live, mark, ts)
     written.columns.flush_all()
     read = {batch.kind: read_file(next(written.root.rglob(f"{batch.kind}-*"))) for batch in written.batches}
-    _, trades = read[TableKind.TRADES]
+    metadata, trades = read[TableKind.TRADES]
+    assert (metadata.first_id, metadata.last_id, metadata.gaps) == (0, 0, ())
     assert trades["trade_id"] == ["2290000000061666-a"] * 2
     stored = {name: int(trades[name][0]) for name in ("side", "price_ticks", "quantity_lots", "flags")}
     assert stored == {"side": -1, "price_ticks": 1_001, "quantity_lots": 25, "flags": 1}

@@ -23,11 +23,16 @@ from bookrunner.services.table_buffers import (
     EventTable,
     bar_table,
     mark_price_table,
+    numeric_id,
     quote_table,
     trade_table,
 )
 
 NANOSECONDS_PER_DAY = 86_400 * NANOSECONDS_PER_SECOND
+CONTIGUOUS_TRADE_IDS = "binance_"
+"""How the venues' names begin that number a symbol's trades, and its aggregate trades, without a hole."""
+TRADES_MISSING = "trades_missing"
+"""``Gap.reason`` of a hole in such ids."""
 _NEVER = 2**62
 
 
@@ -50,6 +55,9 @@ class BookRecording:
         """Receive time from which the next update is followed by a snapshot."""
         self.gap: Gap | None = None
         """The gap that is open now."""
+        self.trade_ids_contiguous = live.venue.startswith(CONTIGUOUS_TRADE_IDS)
+        self.newest_trade_id = {False: 0, True: 0}
+        """By whether trades are aggregates, which have ids of their own."""
         self.flushed_ns = monotonic_ns
 
     def tables(self) -> dict[TableKind, DepthTable | EventTable]:
@@ -129,6 +137,8 @@ class MarketColumns:
                 ),
                 trade.trade_id,
             )
+            if recording.trade_ids_contiguous:
+                _note_trade_gap(recording, trade, ts_recv_ns)
         if table.rows >= self._settings.flush_rows:
             self._flush(recording, TableKind.TRADES, table)
 
@@ -278,6 +288,17 @@ class MarketColumns:
         recording.next_snapshot_ns = ts_recv_ns + self._snapshot_interval_ns
         if recording.snapshots.rows >= self._settings.flush_rows:
             self._flush(recording, TableKind.SNAPSHOTS, recording.snapshots)
+
+
+def _note_trade_gap(recording: BookRecording, trade: Trade, ts_recv_ns: int) -> None:
+    """Note the ids missing before a trade; one that is not newer than the newest closes nothing."""
+    aggregate = bool(trade.flags & layout.TRADE_FLAG_AGGREGATE)
+    newest_id, trade_id = recording.newest_trade_id[aggregate], numeric_id(trade.trade_id)
+    if trade_id <= newest_id:
+        return
+    if newest_id and trade_id != newest_id + 1:
+        recording.trades.gaps.append(Gap(newest_id, trade_id, TRADES_MISSING, ts_recv_ns))
+    recording.newest_trade_id[aggregate] = trade_id
 
 
 def _day_end_ns(ts_ns: int) -> int:

@@ -129,7 +129,7 @@ class EventTable:
     Args:
         integers: names of the integer columns.
         texts: names of the text columns.
-        id_column: the integer column that is the venue's id, or ``""``.
+        id_column: the column that is the venue's id, or ``""``; a text that is no number counts as 0.
     """
 
     def __init__(self, integers: tuple[str, ...], texts: tuple[str, ...] = (), id_column: str = "") -> None:
@@ -156,13 +156,26 @@ class EventTable:
         named.update(zip(self._text_names, self.texts, strict=True))
         first_id = last_id = 0
         if self._id_column and self.rows:
-            ids = table[:, self._integer_names.index(self._id_column)]
-            first_id, last_id = int(ids[0]), int(ids[-1])
+            if self._id_column in self._text_names:
+                ids = self.texts[self._text_names.index(self._id_column)]
+                first_id, last_id = numeric_id(ids[0]), numeric_id(ids[-1])
+            else:
+                numbers = table[:, self._integer_names.index(self._id_column)]
+                first_id, last_id = int(numbers[0]), int(numbers[-1])
         taken = Taken(self.rows, named, first_id, last_id, tuple(self.gaps))
         self.integers = array("q")
         self.texts = [[] for _ in self._text_names]
         self.rows, self.gaps = 0, []
         return taken
+
+
+def numeric_id(text: str) -> int:
+    """Return a venue's id as a number; 0 where it is none (a UUID) or does not fit an int64."""
+    return int(text) if len(text) <= _MAX_ID_DIGITS and text.isascii() and text.isdigit() else 0
+
+
+_MAX_ID_DIGITS = 18
+"""Decimal digits that always fit an int64."""
 
 
 def trade_table() -> EventTable:
@@ -179,6 +192,7 @@ def trade_table() -> EventTable:
             "flags",
         ),
         ("trade_id",),
+        id_column="trade_id",
     )
 
 

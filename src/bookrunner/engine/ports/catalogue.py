@@ -45,14 +45,14 @@ DEPTH_COLUMNS = (
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Where a book's chain is broken, so that levels between the two ids are unknown."""
+    """Where a chain of ids is broken: levels, or trades, between the two are unknown."""
 
     after_id: int
-    """Last update before the gap; 0 when there was none."""
+    """Last update, or trade, before the gap; 0 when there was none."""
     before_id: int
-    """Update that the book was live again with; 0 while it is not."""
+    """Update that the book was live again with, 0 while it is not; or first trade after the gap."""
     reason: str
-    """As in ``BookStateChanged``, or ``lost`` where recorded rows could not be kept."""
+    """As in ``BookStateChanged``, ``trades_missing``, or ``lost`` where recorded rows could not be kept."""
     ts_recv_ns: int
     """When it was noticed."""
 
@@ -69,7 +69,7 @@ class ColumnBatch(msgspec.Struct, frozen=True):
     columns: dict[str, Column]
     """Equally long; ``event_number`` is among them and increases."""
     first_id: int
-    """Venue's id of the first row; 0 where rows have none."""
+    """Venue's id of the first row; 0 where rows have none, or one that is no number."""
     last_id: int
     gaps: tuple[Gap, ...] = ()
     blocks: tuple[Ints, ...] = ()
