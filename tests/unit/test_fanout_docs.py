@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from bookrunner.app.settings import Settings
 from bookrunner.fanout.settings import FanoutSettings
+from bookrunner.kernels.layout import CROSSED_TOLERANCE
 from bookrunner.wire import client_message as messages
 from bookrunner.wire import client_request as requests
 from bookrunner.wire.client_message import Encoding, WireForm, encode_body, encode_part
@@ -188,6 +190,21 @@ def test_the_encoder_writes_the_documented_message(name: str) -> None:
 def test_the_decoder_reads_the_documented_request(name: str) -> None:
     payload = BLOCKS["request", name].encode()
     assert requests.decode_request(payload, Encoding.JSON, SETTINGS.request_limits) == REQUESTS[name]
+
+
+def test_the_limits_said_to_be_settings_are_and_have_the_same_defaults() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").replace("\n", " ")
+    names = re.findall(r"`(\w+)`", text.split("in `[fanout]`:")[1].split(";")[0])
+    assert len(names) == 5
+    configured = Settings()
+    for name in names:
+        assert getattr(configured.fanout, name) == getattr(SETTINGS, name), name
+    assert configured.book.levels == SETTINGS.depth_max
+
+
+def test_the_documented_tolerance_of_crossed_books_is_the_kernels() -> None:
+    assert CROSSED_TOLERANCE == 3
+    assert "for up to three messages" in DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_the_documented_limits_are_the_defaults() -> None:
