@@ -116,14 +116,26 @@ def test_dotenv_takes_comments_quotes_and_export_and_ignores_other_programs(tmp_
         ("[fanout]\nthrottle_ms = 20", "fanout.throttle_ms", "20", "at least throttle_min_ms"),
         ("[book]\nlevels = 3", "book.display_levels", "5", "at most book.levels"),
         ("[fanout]\nport = 3000", "api.port", "3000", "another port"),
-        ("[venues.binance_usdm]\nsymbols = ['btcusdt']", "venues.binance_usdm.symbols", "btcusdt", "a list"),
+        (
+            "[venues.binance_usdm]\nsymbols = ['btcusdt']",
+            "venues.binance_usdm.symbols",
+            "btcusdt",
+            "upper case",
+        ),
+        ("[venues.binance_usdm]\nsymbols = []", "venues.binance_usdm.symbols", "[]", "at least 1"),
         (
             "[venues.binance_usdm]\nsymbols = ['A', 'A']",
             "venues.binance_usdm.symbols",
             "'A'",
             "no value twice",
         ),
-        ("[venues.binance_usdm]\nchannels = []", "venues.binance_usdm.channels", "[]", "a list"),
+        ("[venues.binance_usdm]\nchannels = []", "venues.binance_usdm.channels", "[]", "at least 1"),
+        (
+            "[venues.bybit_spot]\nchannels = ['trades', 'quotes']",
+            "venues.bybit_spot.channels",
+            "['trades', 'quotes']",
+            "depth in it",
+        ),
         (
             "[venues.binance_usdm]\nenabled = false\n[venues.bybit_linear]\nenabled = false",
             "venues",

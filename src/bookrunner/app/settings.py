@@ -29,7 +29,13 @@ DEFAULT_PAIRS = (
 )
 """The pairs followed when nothing else is configured."""
 
-Symbol = Annotated[str, Meta(pattern=r"^[^\sa-z/?#&@\"\\]{1,32}$")]
+Symbol = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\sa-z/?#&@\"\\]{1,32}$",
+        description='in upper case, up to 32 characters, no spaces or any of / ? # & @ " \\',
+    ),
+]
 """Upper case; not ASCII only, because Binance lists symbols that are not."""
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -291,6 +297,9 @@ def broken_rules(settings: Settings) -> Iterator[BrokenRule]:
         for field, values in (("symbols", venue.symbols), ("channels", venue.channels)):
             if len(set(values)) != len(values):
                 yield BrokenRule(f"venues.{name}.{field}", list(values), "no value twice")
+        if Channel.DEPTH not in venue.channels:
+            channels = [channel.value for channel in venue.channels]
+            yield BrokenRule(f"venues.{name}.channels", channels, "a list with depth in it: books need it")
     if settings.book.display_levels > settings.book.levels:
         yield BrokenRule("book.display_levels", settings.book.display_levels, "at most book.levels")
     if settings.transport.backoff_cap_s < settings.transport.backoff_base_s:

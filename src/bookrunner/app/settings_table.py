@@ -39,11 +39,15 @@ def _rows(section: Section, prefix: str) -> Iterator[tuple[str, object, Any, str
 
 
 def _description(kind: Any) -> str:
-    info = inspect.type_info(kind)
-    found = (info.extra_json_schema or {}).get("description") if isinstance(info, inspect.Metadata) else None
-    if not isinstance(found, str):
+    found = _described(inspect.type_info(kind))
+    if found is None:
         raise ConfigurationError("a setting has no description", field=str(kind))
     return found
+
+
+def _described(info: inspect.Type) -> str | None:
+    found = (info.extra_json_schema or {}).get("description") if isinstance(info, inspect.Metadata) else None
+    return found if isinstance(found, str) else None
 
 
 def _default_text(value: object) -> str:
@@ -68,8 +72,8 @@ def _rule(info: inspect.Type) -> str:  # noqa: PLR0911 - one line per kind of va
             return "one of " + ", ".join(str(choice.value) for choice in choices)
         case inspect.StrType(pattern=str(pattern)):
             return f"text like {pattern}"
-        case inspect.VarTupleType(item_type=item):
-            return f"a list; each {_rule(item)}"
+        case inspect.VarTupleType(item_type=item, min_length=least):
+            return f"a list{f' of at least {least}' if least else ''}; each {_described(item) or _rule(item)}"
         case inspect.DictType(value_type=value):
             return f"a table; each {_rule(value)}"
         case inspect.UnionType(types=members):
