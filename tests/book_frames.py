@@ -60,7 +60,7 @@ def snapshot(last_id: int, bids: Levels | None = None, asks: Levels | None = Non
 
 
 def snapshot_body(last_id: int, bids: Levels | None = None, asks: Levels | None = None) -> bytes:
-    return compact({"lastUpdateId": last_id, "bids": bids or [BID], "asks": asks or [ASK]})
+    return compact({"lastUpdateId": last_id, "E": 1, "T": 1, "bids": bids or [BID], "asks": asks or [ASK]})
 
 
 def instrument(
