@@ -10,11 +10,12 @@ import pytest
 
 from bookrunner.app.commands import journal as command
 from bookrunner.core.clock import ManualClock
-from bookrunner.core.errors import InvalidRequestError
+from bookrunner.core.errors import InvalidRequestError, JournalCorruptError
 from bookrunner.engine.ports.raw_journal import RecordKind
 from bookrunner.storage.journal import Journal
 from bookrunner.storage.journal_settings import JournalSettings
 from bookrunner.storage.segments import list_segments, segment_path
+from journal_files import fill, open_journal
 
 START_NS = 1_723_161_255_000_000_000
 
@@ -61,6 +62,75 @@ def test_an_unfinished_end_is_said_and_is_not_damage(
         (report,) = lines(capsys)
         assert report["torn_bytes"] > 0
         assert last.read_bytes() == torn
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(700), b"\xee" * 50])
+def test_stat_and_cat_tell_a_torn_end_and_print_the_rest(
+    directory: Path, tail: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = list_segments(directory)[-1].path
+    command.cat(directory)
+    before = capsys.readouterr()
+    assert "unfinished" not in before.err
+    printed = before.out.splitlines()
+    whole = last.read_bytes()
+    last.write_bytes(whole + tail if tail else whole[:-1])
+    kept = printed if tail else printed[:-1]
+    assert command.cat(directory) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == kept
+    assert "unfinished end" in told.err
+    assert command.stat(directory, as_json=True) == 0
+    (report,) = lines(capsys)
+    assert report["records"] == len(kept)
+    assert report["torn_bytes"] > 0
+
+
+@pytest.mark.parametrize("header", [b"BRJL", bytes(32), bytes(4096)])
+def test_a_segment_that_was_never_begun_is_a_torn_end(
+    directory: Path, header: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.stat(directory, as_json=True)
+    (sound,) = lines(capsys)
+    segment_path(directory, sound["last_sequence"] + 1).write_bytes(header)
+    assert command.verify(directory, as_json=True) == 0
+    assert command.stat(directory, as_json=True) == 0
+    verified, counted = lines(capsys)
+    assert verified["torn_bytes"] == counted["torn_bytes"] == len(header)
+    assert verified["records"] == counted["records"] == sound["records"]
+
+
+def test_stat_and_cat_still_refuse_damage_in_the_middle(directory: Path) -> None:
+    last = list_segments(directory)[-1].path
+    data = bytearray(last.read_bytes())
+    data[70] ^= 0x40
+    last.write_bytes(data)
+    for look in (command.stat, command.cat):
+        with pytest.raises(JournalCorruptError):
+            look(directory)
+
+
+def test_verify_goes_on_after_every_damaged_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_journal(tmp_path) as journal:
+        fill(journal, 20)
+    path = segment_path(tmp_path, 1)
+    data = bytearray(path.read_bytes())
+    record_bytes = 132
+    at = [32 + record_bytes * number for number in range(20)]
+    data[at[3] + 60] ^= 1
+    data[at[4] + 8] ^= 1  # its neighbour, in its sequence: one range with it
+    data[at[9] + 6] = 1  # a length past the end of the file
+    data[at[15]] ^= 1
+    path.write_bytes(data)
+    assert command.verify(tmp_path, as_json=True) == 1
+    (report,) = lines(capsys)
+    assert report["records"] == 16
+    (problem,) = report["problems"]
+    assert problem["last_sequence"] == 20
+    ranges = [(damage["offset"], damage["end"]) for damage in problem["damaged"]]
+    assert ranges == [(at[3], at[5]), (at[9], at[10]), (at[15], at[16])]
+    assert command.verify(tmp_path) == 1
+    assert capsys.readouterr().out.count("up to") == 3
 
 
 @pytest.mark.parametrize("which", [0, 1, -1])

@@ -9,11 +9,13 @@ from typing import BinaryIO, Protocol
 from bookrunner.core.errors import JournalCorruptError, JournalVersionError
 from bookrunner.storage.segments import Segment, list_segments, storage_error
 from bookrunner.wire.journal_record import (
+    RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     JournalRecord,
     RecordDecoder,
     SegmentHeader,
     decode_segment_header,
+    record_sequence,
 )
 
 CHUNK_BYTES = 256 * 1024
@@ -120,6 +122,20 @@ class SegmentReader:
             if damage is not None:
                 damage.fields["segment"] = self.segment.path.name
                 raise damage
+
+    def resume(self, offset: int) -> None:
+        """Go on reading a raw segment at a record that is known to be valid, past damage.
+
+        Args:
+            offset: where the record begins, as ``journal_recovery.valid_record_after`` tells.
+        """
+        assert not self.segment.compressed  # noqa: S101 - the content of a zstd frame cannot be sought
+        self._file.close()
+        raw = self.segment.path.open("rb")
+        raw.seek(offset)
+        sequence = record_sequence(raw.read(RECORD_HEADER_BYTES))
+        raw.seek(offset)
+        self._file, self._decoder = raw, RecordDecoder(sequence, offset=offset)
 
     def close(self) -> None:
         """Release the file."""

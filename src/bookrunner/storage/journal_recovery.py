@@ -104,7 +104,7 @@ def recover(directory: Path) -> RecoveryReport:
             return RecoveryReport(mark.next_sequence, mark.next_source, last, mark.bytes, mark.created_ns)
     unborn: Segment | None = None
     torn_tails: list[TornTail] = []
-    if segments and _header_is_torn(segments[-1]):
+    if segments and header_is_torn(segments[-1]):
         unborn = segments.pop()
         torn_tails.append(TornTail(unborn.path.name, 0, unborn.size_bytes(), "segment header is cut short"))
     report = RecoveryReport(next_sequence=unborn.first_sequence if unborn else 1)
@@ -159,7 +159,7 @@ def _check_follows(report: RecoveryReport, unborn: Segment) -> None:
         )
 
 
-def _header_is_torn(segment: Segment) -> bool:
+def header_is_torn(segment: Segment) -> bool:
     """Whether the file ends within its header, or is zeros there, with no record after it."""
     if segment.compressed:
         return False

@@ -115,6 +115,12 @@ def encode_record(
     return _pack_crc(crc32(payload, crc32(tail))), tail, payload
 
 
+def record_sequence(header: bytes) -> int:
+    """Return the sequence that a record's header names; nothing is checked."""
+    sequence: int = _unpack_record(header)[2]
+    return sequence
+
+
 class RecordDecoder:
     """Bytes of a segment in (after its header), records out; every sequence and every CRC is checked.
 

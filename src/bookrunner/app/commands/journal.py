@@ -20,12 +20,26 @@ from bookrunner.core.clock import NANOSECONDS_PER_SECOND
 from bookrunner.core.errors import InvalidRequestError, JournalCorruptError, JournalVersionError, StorageError
 from bookrunner.engine.ports.raw_journal import RecordKind
 from bookrunner.storage.journal_reader import SegmentReader, read_journal
-from bookrunner.storage.journal_recovery import valid_record_after
+from bookrunner.storage.journal_recovery import header_is_torn, valid_record_after
 from bookrunner.storage.segments import Segment, list_segments
 from bookrunner.wire.journal_record import JournalRecord
 
 EXIT_SOUND = 0
 EXIT_DAMAGED = 1
+
+
+MAX_DAMAGED_RANGES = 100
+"""Damaged ranges told of one segment; after that many its rest counts as one, for each costs a search."""
+OTHER_VERSION = "journal segment of another format"
+
+
+class DamagedRange(msgspec.Struct, kw_only=True):
+    """Bytes of a segment that are no sound records."""
+
+    offset: int
+    end: int | None
+    """Where the next sound record, or the end of the file, is; ``None`` in a compressed segment."""
+    reason: str
 
 
 class SegmentVerdict(msgspec.Struct, kw_only=True):
@@ -39,13 +53,16 @@ class SegmentVerdict(msgspec.Struct, kw_only=True):
     problem: str = ""
     """Empty when the segment is sound."""
     offset: int = 0
-    """Where the problem is, in uncompressed bytes."""
+    """Where the first problem is, in uncompressed bytes."""
+    damaged: list[DamagedRange] = []
     torn_bytes: int = 0
     """Unfinished bytes at the very end of the last segment: a crash, or a writer at work; not damage."""
 
 
 def verify(directory: Path, *, as_json: bool = False) -> int:
     """Check every CRC, every sequence and the chain of segments; print a report.
+
+    Reading goes on after damage at the next sound record, so that all damage is told at once.
 
     Returns:
         1 when anything but the unfinished end of the last segment is wrong.
@@ -63,9 +80,13 @@ def verify(directory: Path, *, as_json: bool = False) -> int:
         _print(json.dumps(summary))
     else:
         for verdict in problems:
-            _print(f"{verdict.segment}: at byte {verdict.offset}: {verdict.problem}")
+            if not any(damage.reason == verdict.problem for damage in verdict.damaged):
+                _print(f"{verdict.segment}: at byte {verdict.offset}: {verdict.problem}")
+            for damage in verdict.damaged:
+                end = "the end" if damage.end is None else f"{damage.end}"
+                _print(f"{verdict.segment}: at byte {damage.offset} up to {end}: {damage.reason}")
         if summary["torn_bytes"]:
-            _print(f"unfinished end: {summary['torn_bytes']} bytes, cut off when the journal is next opened")
+            _print(_torn_text(verdicts[-1].torn_bytes))
         _print(
             f"{'sound' if not problems else 'DAMAGED'}: "
             f"{summary['records']:,} records in {len(verdicts):,} segments"
@@ -91,45 +112,87 @@ def _verified(segments: list[Segment]) -> Iterator[SegmentVerdict]:
 
 
 def _verify_segment(segment: Segment, verdict: SegmentVerdict, *, last: bool) -> None:
+    """Read a segment to its end, going on after each damaged range at the next valid record."""
     try:
         reader = SegmentReader(segment)
     except (StorageError, FileNotFoundError) as error:
         verdict.problem = verdict.problem or str(error)
         return
     try:
+        while reason := _read_sound(reader, verdict):
+            offset = reader.offset
+            resumable = not segment.compressed and len(verdict.damaged) < MAX_DAMAGED_RANGES
+            following = -1
+            if resumable and reason != OTHER_VERSION:
+                following = valid_record_after(segment, offset, verdict.last_sequence)
+            if following < 0 and last and resumable and (offset or header_is_torn(segment)):
+                verdict.torn_bytes = segment.size_bytes() - offset
+                return
+            if following != offset:  # else the writer has finished the record meanwhile
+                end = None if segment.compressed else segment.size_bytes() if following < 0 else following
+                verdict.damaged.append(DamagedRange(offset=offset, end=end, reason=reason))
+                if not verdict.problem:
+                    verdict.problem, verdict.offset = reason, offset
+            if following < 0:
+                return
+            reader.resume(following)
+    finally:
+        reader.close()
+
+
+def _read_sound(reader: SegmentReader, verdict: SegmentVerdict) -> str:
+    """Count records up to the end or to what is wrong; return what that is, ``""`` for a sound end."""
+    try:
         for record in reader.read():
             verdict.last_sequence = record.sequence
             verdict.records += 1
-    except (JournalCorruptError, JournalVersionError) as error:
-        torn = last and not segment.compressed and reader.offset > 0
-        if torn and valid_record_after(segment, reader.offset, verdict.last_sequence) < 0:
-            verdict.torn_bytes = segment.size_bytes() - reader.offset
-            return
-        verdict.problem = verdict.problem or str(error.fields.get("reason", error.message))
-        verdict.offset = reader.offset
-        return
-    finally:
-        reader.close()
-    if not reader.pending_bytes:
-        return
-    if last and valid_record_after(segment, reader.offset, verdict.last_sequence) < 0:
-        verdict.torn_bytes = reader.pending_bytes
-    else:
-        verdict.problem = verdict.problem or "a record is cut short, or its length is damaged"
-        verdict.offset = reader.offset
+    except JournalVersionError:
+        return OTHER_VERSION
+    except JournalCorruptError as error:
+        return str(error.fields.get("reason", error.message))
+    return "a record is cut short, or its length is damaged" if reader.pending_bytes else ""
+
+
+def _read_up_to_torn_end(
+    directory: Path, from_sequence: int, torn: list[SegmentVerdict]
+) -> Iterator[JournalRecord]:
+    """Yield records; where the journal ends torn, as ``verify`` understands it, append that to ``torn``.
+
+    Raises:
+        JournalCorruptError, JournalVersionError: anything else is wrong.
+    """
+    damage: JournalCorruptError | None = None
+    try:
+        yield from read_journal(directory, from_sequence)
+    except JournalCorruptError as error:
+        damage = error
+    segments = list_segments(directory)
+    if damage is not None and damage.fields.get("segment") != segments[-1].path.name:
+        raise damage
+    for verdict in _verified(segments[-1:]):
+        if damage is not None and (verdict.problem or not verdict.torn_bytes):
+            raise damage
+        if verdict.torn_bytes:
+            torn.append(verdict)
+            sys.stderr.write(f"{verdict.segment}: {_torn_text(verdict.torn_bytes)}\n")
+
+
+def _torn_text(torn_bytes: int) -> str:
+    return f"unfinished end: {torn_bytes} bytes, cut off when the journal is next opened"
 
 
 def stat(directory: Path, *, as_json: bool = False) -> int:
     """Print counts of records, bytes and segments, the time covered, and shares by source and kind.
 
     Raises:
-        JournalCorruptError, JournalVersionError: ``verify`` tells more.
+        JournalCorruptError, JournalVersionError: damage before a torn end; ``verify`` tells more.
     """
     segments = _segments(directory)
     names: dict[int, str] = {}
     records, payload_bytes = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
     first_ns = last_ns = first_sequence = last_sequence = 0
-    for record in read_journal(directory):
+    torn: list[SegmentVerdict] = []
+    for record in _read_up_to_torn_end(directory, 1, torn):
         _learn_source(record, names)
         records[record.source, record.kind] += 1
         payload_bytes[record.source, record.kind] += len(record.payload)
@@ -142,6 +205,7 @@ def stat(directory: Path, *, as_json: bool = False) -> int:
         "records": records.total(),
         "payload_bytes": payload_bytes.total(),
         "bytes_on_disk": sum(segment.size_bytes() for segment in segments),
+        "torn_bytes": sum(verdict.torn_bytes for verdict in torn),
         "segments": len(segments),
         "segments_compressed": sum(segment.compressed for segment in segments),
         "first_sequence": first_sequence,
@@ -207,7 +271,7 @@ def cat(
     names: dict[int, str] = {}
     printed = 0
     # From the start of the segment that holds ``first``: its SOURCE records name the sources.
-    for record in read_journal(directory, _segment_start(directory, first)):
+    for record in _read_up_to_torn_end(directory, _segment_start(directory, first), []):
         _learn_source(record, names)
         if last is not None and record.sequence > last:
             break
