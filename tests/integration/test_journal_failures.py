@@ -36,13 +36,17 @@ def test_two_writers_cannot_share_a_journal(tmp_path: Path) -> None:
     with open_journal(tmp_path), pytest.raises(JournalLockedError) as caught:
         open_journal(tmp_path)
     assert caught.value.fields["holder"] == str(os.getpid())
+    assert caught.value.fields["path"] == str(tmp_path)
+    assert "another journal.path" in str(caught.value)
     open_journal(tmp_path).close()
 
 
 def test_the_lock_is_free_after_a_failed_opening(tmp_path: Path) -> None:
     segment_path(tmp_path, 1).write_bytes(encode_segment_header(SegmentHeader(2, 0, 1)))
-    with pytest.raises(JournalCorruptError):
+    with pytest.raises(JournalCorruptError) as caught:
         open_journal(tmp_path)
+    assert caught.value.fields["path"] == str(tmp_path)
+    assert "journal verify" in str(caught.value.fields["hint"])
     with (tmp_path / LOCK_NAME).open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -52,6 +56,8 @@ def test_a_directory_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         open_journal(tmp_path / "file")
     assert caught.value.fields["errno"] in {errno.EEXIST, errno.ENOTDIR}
+    assert caught.value.fields["path"] == str(tmp_path / "file")
+    assert "journal.path" in str(caught.value.fields["hint"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do anything")

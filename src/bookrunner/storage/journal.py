@@ -24,7 +24,14 @@ import msgspec
 import structlog
 
 from bookrunner.core.clock import NANOSECONDS_PER_SECOND, Clock
-from bookrunner.core.errors import DiskLowError, JournalFullError, JournalLockedError, StorageError
+from bookrunner.core.errors import (
+    DiskLowError,
+    JournalCorruptError,
+    JournalFullError,
+    JournalLockedError,
+    JournalVersionError,
+    StorageError,
+)
 from bookrunner.engine.ports.raw_journal import RecordKind
 from bookrunner.storage.journal_recovery import mark_clean, recover
 from bookrunner.storage.journal_settings import JournalSettings
@@ -42,6 +49,13 @@ from bookrunner.wire.journal_record import (
 LOCK_NAME = "journal.lock"
 MAX_SOURCES = 65_536
 """Sources that one process may register."""
+HINTS: dict[type[StorageError], str] = {
+    StorageError: "journal.path must be a folder that this user may write, on a disk with space",
+    JournalLockedError: "stop the process that holds it, or give this one another journal.path",
+    JournalCorruptError: "no record was changed; see bookrunner journal verify, or give another journal.path",
+    JournalVersionError: "use the Bookrunner that wrote it, or give another journal.path",
+}
+"""What an operator can do about a journal that does not open; field ``hint``."""
 _MAX_RECORD_BYTES = RECORD_HEADER_BYTES + MAX_PAYLOAD_BYTES
 _NO_ROOM = -1
 
@@ -105,6 +119,8 @@ class Journal:
             JournalLockedError: another process writes it.
             JournalCorruptError, JournalVersionError: see ``journal_recovery.recover``.
             StorageError: the directory or a file cannot be used.
+
+            All carry the journal's ``path`` and a ``hint`` for the operator.
         """
         self.directory = directory
         self._settings = settings
@@ -120,10 +136,10 @@ class Journal:
             )
         except OSError as error:
             os.close(self._lock)
-            raise storage_error("open the journal", error) from error
-        except StorageError:
+            raise _told(storage_error("open the journal", error), directory) from error
+        except StorageError as error:
             os.close(self._lock)
-            raise
+            raise _told(error, directory) from error.__cause__
         self._pending = self._writer.pending
         self._sources: dict[tuple[str, str], int] = {}
         self._next_source = self.recovery.next_source
@@ -386,19 +402,29 @@ def _source_payload(source: int, name: str, url: str) -> bytes:
     return _encode_json({"source": source, "name": name, "url": url})
 
 
+def _told(error: StorageError, directory: Path) -> StorageError:
+    """Return the error with what its operator needs: where the journal is, and what to do."""
+    error.fields.setdefault("path", str(directory))
+    error.fields.setdefault("hint", HINTS.get(type(error), HINTS[StorageError]))
+    return error
+
+
 def _lock_directory(directory: Path) -> int:
     """Return a descriptor that holds the journal's lock until it is closed, or the process dies."""
+    refusal: StorageError
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise storage_error("use the journal's directory", error) from error
+        refusal = storage_error("use the journal's directory", error)
+        raise _told(refusal, directory) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         holder = os.read(lock, 20).decode("ascii", "replace").strip()
         os.close(lock)
-        raise JournalLockedError("another process writes this journal", holder=holder) from error
+        refusal = JournalLockedError("another process writes this journal", holder=holder)
+        raise _told(refusal, directory) from error
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock
