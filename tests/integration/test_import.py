@@ -130,12 +130,22 @@ def test_frames_of_no_known_venue_are_counted(tmp_path: Path) -> None:
     assert (report.unrecognised, report.files) == (1, 0)
 
 
+def test_what_did_not_reach_the_catalogue_is_counted(ndlogs: list[Path], tmp_path: Path) -> None:
+    sound, _ = run_import(ndlogs, tmp_path / "catalogue", None, None, CLOCK)
+    assert (sound.books, sound.books_not_live, sound.gaps, sound.unrecorded) == (2, 0, 0, 0)
+    with ndlogs[0].open("a") as recording:
+        recording.write(f"\n1723161255040314660 {depth('BTCUSDT', 20, 22, 19, [['90.00', '1.000']])}")
+    broken, _ = run_import(ndlogs, tmp_path / "broken", None, None, CLOCK)
+    assert (broken.books, broken.books_not_live, broken.gaps, broken.unrecorded) == (2, 1, 1, 1)
+
+
 def test_the_command_prints_totals_and_names_bad_lines(
     cfraw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert import_recordings([cfraw], tmp_path / "catalogue", None, "binance_usdm") == 0
     printed = capsys.readouterr()
-    assert "messages" in printed.out
+    for name in ("messages", "gaps", "books_not_live", "unrecorded"):
+        assert name in printed.out
     assert "session.cfraw.gz, line 5" in printed.err
 
 

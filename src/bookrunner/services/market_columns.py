@@ -87,6 +87,8 @@ class MarketColumns:
     def __init__(self, emit: Callable[[ColumnBatch], None], settings: RecorderSettings, clock: Clock) -> None:
         self.rows = 0
         """Rows emitted."""
+        self.updates = 0
+        """Depth messages recorded."""
         self.batches = 0
         self._emit = emit
         self._settings = settings
@@ -112,6 +114,7 @@ class MarketColumns:
             table.begin_block(view[layout.MESSAGE_BIDS] + view[layout.MESSAGE_ASKS] + 1)
             used = kernels.append_depth(words, number, ts_recv_ns, table.block, table.used)
         table.used = used
+        self.updates += 1
         if live.book is not recording.book:
             recording.book = live.book  # refreshed from a snapshot: levels came that no update told
             self._snapshot(recording, ts_recv_ns)

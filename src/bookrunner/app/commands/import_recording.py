@@ -52,7 +52,15 @@ class ImportReport(msgspec.Struct):
     bad_lines: int = 0
     unrecognised: int = 0
     """Messages of no known venue."""
+    unread: int = 0
+    """REST answers that are not what the venue sends."""
     books: int = 0
+    books_not_live: int = 0
+    """Books that could not be believed at the end."""
+    gaps: int = 0
+    """Updates found missing while a book was live."""
+    unrecorded: int = 0
+    """Depth frames that reached no row: older than the snapshot, without one, after a gap, or unreadable."""
     rows: int = 0
     files: int = 0
     journal_records: int = 0
@@ -197,6 +205,7 @@ def _record(
 ) -> None:
     """Play the messages through the connectors' own code and write the columns as files at once."""
     from bookrunner.app.venue_feeds import detect_venue, make_feed
+    from bookrunner.core.enums import BookState
     from bookrunner.services.market_columns import MarketColumns
     from bookrunner.services.recorder_settings import RecorderSettings
     from bookrunner.services.recording_player import RecordingPlayer
@@ -217,5 +226,10 @@ def _record(
     for origin, message in messages:
         player.take(message, origin)
     columns.flush_all()
-    report.books = len(player.books)
+    books = list(player.books)
+    report.books = len(books)
+    report.books_not_live = sum(live.state is not BookState.LIVE for live in books)
+    report.gaps = sum(live.gaps for live in books)
+    report.unrecorded = sum(live.messages for live in books) - columns.updates
+    report.unread = player.unread
     report.unrecognised = player.unrecognised
