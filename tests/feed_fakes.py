@@ -20,7 +20,7 @@ from bookrunner.market.instrument import Instrument
 from bookrunner.market.live_book import LiveBook, LiveBooks
 from bookrunner.services.feeds import FeedService, FeedSettings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 5.0
 """A bound for hanging tests; nothing waits for it."""
 TURNS = 20
 """Turns of the loop in which everything that can go on has gone on."""
@@ -261,4 +261,5 @@ async def running(scene: FakeScene, *, connected: bool = True) -> AsyncIterator[
             yield task
     finally:
         await scene.service.stop()
-        await asyncio.wait([task])
+        ended, _ = await asyncio.wait([task], timeout=PATIENCE_S)
+        assert ended, "the service does not stop"

@@ -81,8 +81,10 @@ def test_crossed_compares_exactly(bid: str, crossed: bool) -> None:  # noqa: FBT
 
 
 def test_crossed_is_not_a_matter_of_floats() -> None:
-    one = book_at("a", "0.00000000000001", "1", [("0.5", "1")], [("90.00000000000001", "1")])
-    other = book_at("b", "0.00000000000001", "1", [("90", "1")], [("90.5", "1")])
+    bid, ask = "8.000000000000001", "8.000000000000002"
+    assert float(bid) == float(ask)
+    one = book_at("a", "0.000000000000001", "1", [(bid, "1")], [("9", "1")])
+    other = book_at("b", "0.000000000000001", "1", [("7", "1")], [(ask, "1")])
     joined = consolidate(PAIR, [one, other], 1)
-    assert (joined.bids[0].price, joined.asks[0].price) == ("90", "90.00000000000001")
+    assert (joined.bids[0].price, joined.asks[0].price) == (bid, ask)
     assert not joined.crossed

@@ -405,6 +405,17 @@ def test_refine_refuses_what_is_not_finer_or_absurd(value: tuple[str, str]) -> N
     assert (live.instrument.version, live.state) == (1, "live")
 
 
+def test_a_quantity_too_fine_for_what_the_book_holds_is_refused_whole() -> None:
+    live, _ = live_usdm()
+    live.on_frame(usdm_frame(11, 12, 10, [("99.0", "1000000000")]), 5)
+    with pytest.raises(MalformedFrameError, match="does not fit"):
+        live.refine("", "0.000000000000001", 6)
+    assert (live.state, live.instrument.version) == ("live", 1)
+    live.on_frame(usdm_frame(13, 14, 12, [("99.0", "0.000000000000001")]), 7)
+    assert (live.state, live.malformed, live.instrument.version) == ("stale", 1, 1)
+    assert levels_of(live)[0] == [("100", "1"), ("99", "1000000000")]
+
+
 def test_a_book_without_room_grows() -> None:
     live, owner = live_usdm()
     far = [(f"{200_000 + number}", "1") for number in range(3_000)]
