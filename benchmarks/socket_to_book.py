@@ -43,8 +43,9 @@ from bookrunner.kernels.warmup import warm_up
 from bookrunner.market.book import OrderBook
 from bookrunner.market.instrument import Grid
 from bookrunner.market.levels import level_arrays
-from bookrunner.market.live_book import LiveBooks
+from bookrunner.market.live_book import LiveBook, LiveBooks
 from bookrunner.services.feeds import FeedService, FeedSettings
+from bookrunner.services.market_stream import MarketStream
 from bookrunner.storage.journal import Journal
 from bookrunner.storage.journal_settings import JournalSettings
 from bookrunner.venues.binance.feed import FEEDS
@@ -183,17 +184,26 @@ class StandInRest:
         """There is nothing to release."""
 
 
+class Applied(MarketStream):
+    """The sink: says when all frames were applied."""
+
+    def __init__(self, frames: int, done: asyncio.Event) -> None:
+        super().__init__()
+        self._frames = frames
+        self._done = done
+
+    def on_book(self, live: LiveBook, ts_recv_ns: int) -> None:
+        """Count an applied update."""
+        super().on_book(live, ts_recv_ns)
+        if self.book_updates == self._frames:
+            self._done.set()
+
+
 async def live_road(base_url: str, frames: int, rate: int, directory: Path) -> dict[str, Any]:
     """Follow the sender with the product's feed service and journal; time each frame, callback to book."""
     url = f"{base_url}/paced/{frames}/{rate}"
     samples: list[int] = []
     done = asyncio.Event()
-
-    def record(latency_ns: int) -> None:
-        samples.append(latency_ns)
-        if len(samples) == frames:
-            done.set()
-
     clock, books = SystemClock(), LiveBooks()
     settings = FeedSettings("ws://unused", (frame_sender.SYMBOL,), frozenset({Channel.DEPTH}))
     factory = WebSocketFactory(clock, dice())
@@ -206,13 +216,13 @@ async def live_road(base_url: str, frames: int, rate: int, directory: Path) -> d
             FEEDS[VENUE](),
             settings,
             books,
-            [],
+            [Applied(frames, done)],
             StandInRest(),
             connect,
             journal,
             clock,
             dice(),
-            record,
+            samples.append,
         )
         gc.collect()
         gc.freeze()
