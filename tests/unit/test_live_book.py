@@ -243,7 +243,7 @@ def test_a_suspected_book_is_live_again_with_the_next_update_in_order() -> None:
     assert (live.state, owner.asked, live.resyncs) == ("live", 1, 1)
     live.suspect("silence", 8)
     live.on_frame(usdm_frame(20, 22, 19), 9)
-    assert (live.state, owner.asked, owner.events[-1]) == ("stale", 2, "snapshot_without_overlap")
+    assert (live.state, owner.asked, owner.events, live.gaps) == ("stale", 2, ["gap"], 1)
 
 
 # --- refreshing ---------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class LiveBook:
         self.messages = 0
         """Depth frames taken."""
         self.gaps = 0
-        """Updates found missing while live."""
+        """Times that an update was found missing in the chain of a live book."""
         self.resyncs = 0
         """Times it became live again after it was stale."""
         self.malformed = 0
@@ -298,11 +298,9 @@ class LiveBook:
             "previous_id": view[layout.PREVIOUS_ID],
             "ts_recv_ns": ts_recv_ns,
         }
-        if self.state is BookState.LIVE:
-            self.gaps += 1
-            self._owner.on_evidence(self, "gap", fields)
-        else:
-            self._owner.on_evidence(self, "snapshot_without_overlap", fields)
+        known, self.gaps = self.gaps, view[layout.COUNT_GAPS]
+        event = "gap" if self.gaps > known else "snapshot_without_overlap"
+        self._owner.on_evidence(self, event, fields)
         self._unsync()
         self._set_state(BookState.STALE, "gap", ts_recv_ns)
         self._keep(frame, ts_recv_ns)
