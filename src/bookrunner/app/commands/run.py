@@ -13,6 +13,7 @@ import structlog
 
 from bookrunner.app.build import Application, build
 from bookrunner.app.display import open_display
+from bookrunner.app.heap import keep_heap_flat
 from bookrunner.app.kernel_cache import KernelLoading, compile_missing, load_first
 from bookrunner.app.lifecycle import ServiceGroup, signals_handled
 from bookrunner.app.settings import Settings, VenuesSettings
@@ -50,6 +51,7 @@ def run(
     """
     import uvloop
 
+    keep_heap_flat()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, duration_s=duration_s, summary=summary, demo=demo, faces=faces))
 
